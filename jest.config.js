@@ -1,0 +1,22 @@
+const common = {
+  testEnvironment: 'node',
+  testEnvironmentOptions: { customExportConditions: ['@shoalmq/source', 'node', 'node-addons'] },
+  extensionsToTreatAsEsm: ['.ts'],
+  modulePathIgnorePatterns: ['<rootDir>/packages/[^/]+/dist/'],
+  transform: {
+    '^.+\\.ts$': [
+      '@swc/jest',
+      { swcrc: false, jsc: { parser: { syntax: 'typescript' }, target: 'es2023' } },
+    ],
+  },
+};
+
+export default {
+  projects: [
+    { ...common, displayName: 'unit', testMatch: ['<rootDir>/packages/*/test/**/*.test.ts'] },
+    { ...common, displayName: 'integration', testMatch: ['<rootDir>/test/**/*.test.ts'] },
+  ],
+  coverageProvider: 'v8',
+  collectCoverageFrom: ['packages/*/src/**/*.ts'],
+  workerIdleMemoryLimit: '512MB',
+};
