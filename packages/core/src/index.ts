@@ -1,1 +1,58 @@
-export {};
+export { ProtocolError } from './errors.ts';
+export { Message } from './message.ts';
+export { AckType } from './packet.ts';
+export type {
+  AuthPacket,
+  ConnackProperties,
+  ConnectPacket,
+  ConnectProperties,
+  DisconnectPacket,
+  OutgoingPacket,
+  PacketHandler,
+  ProtocolVersion,
+  QoS,
+  SubscribePacket,
+  SubscribeRequest,
+  UnsubscribePacket,
+  UserProperties,
+  Will,
+} from './packet.ts';
+export type {
+  Access,
+  AuthenticateResult,
+  AuthorizeRequest,
+  ConnectionFacts,
+  EnhancedAuthentication,
+  Principal,
+} from './ports/access.ts';
+export type {
+  ByteSink,
+  Channel,
+  ChannelHandler,
+  CloseReason,
+  PacketEncoder,
+  PublishForm,
+} from './ports/channel.ts';
+export type { Clock } from './ports/clock.ts';
+export { noPeers } from './ports/peers.ts';
+export type { Peers, RouteChange } from './ports/peers.ts';
+export type { Random } from './ports/random.ts';
+export type {
+  AppendResult,
+  ClaimRequest,
+  ClaimedSession,
+  DueEvents,
+  DueWill,
+  FencedResult,
+  IncomingMessage,
+  OwnerToken,
+  QueueEntry,
+  QueuedMessage,
+  ReleaseRequest,
+  SessionIncarnation,
+  SessionRef,
+  StateStore,
+  StoredSubscription,
+} from './ports/state-store.ts';
+export { ReasonCode, connackReturnCode } from './reason-code.ts';
+export { Topic, TopicTable } from './topic/topic.ts';

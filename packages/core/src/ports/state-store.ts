@@ -1,0 +1,222 @@
+import type { Message } from '../message.ts';
+import type { ProtocolVersion, QoS, Will } from '../packet.ts';
+
+/**
+ * State that outlives a connection and is shared by all nodes. The contract is written for a store across a
+ * network (Redis): everything a connection consumes is fenced by its owner token, appends need no ownership, and
+ * outcomes such as "fenced" are results, not errors. A rejected promise, or a `failed` result, means that the
+ * store could not be reached or that the outcome is unknown: the caller acknowledges nothing.
+ *
+ * Calls for one session take effect in the order in which they were made.
+ */
+
+/**
+ * Names one connection for ever: `<node>#<node incarnation>#<connection>`. Compared by equality, never by order:
+ * after a failover that lost writes two owners could hold the same number.
+ */
+export type OwnerToken = string & { readonly brand?: 'OwnerToken' };
+
+/** A persistent session's life between two clean starts; a late write for an earlier one gets `gone`. */
+export type SessionIncarnation = string & { readonly brand?: 'SessionIncarnation' };
+
+export interface SessionRef {
+  readonly clientId: string;
+  readonly incarnation: SessionIncarnation;
+}
+
+/** One subscription of a persistent session, with the full filter as the client wrote it (`$share/...` too). */
+export interface StoredSubscription {
+  readonly filter: string;
+  readonly qos: QoS;
+  readonly noLocal: boolean;
+  readonly retainAsPublished: boolean;
+  readonly retainHandling: 0 | 1 | 2;
+  /** 0: none. */
+  readonly subscriptionIdentifier: number;
+}
+
+export interface ClaimRequest {
+  readonly clientId: string;
+  readonly token: OwnerToken;
+  readonly cleanStart: boolean;
+  /** Session expiry in seconds after the connection ends; 0: a clean session; 0xFFFFFFFF: never. */
+  readonly expiryInterval: number;
+  readonly protocolVersion: ProtocolVersion;
+  readonly username: string;
+  /** Kept until the connection ends, or the will is published or cancelled. */
+  readonly will: Will | undefined;
+}
+
+export interface ClaimedSession {
+  /** The session that the connection resumes or starts; a clean session has one too, it only never has a queue. */
+  readonly incarnation: SessionIncarnation;
+  /** State of an earlier connection exists [MQTT-3.2.2-3]. */
+  readonly sessionPresent: boolean;
+  /** Token of the connection that owned the session and had not released it, '' for none. */
+  readonly previousToken: OwnerToken;
+  readonly subscriptions: readonly StoredSubscription[];
+  /** Subscriptions of the session that this claim ended (clean start): their routes go. */
+  readonly endedSubscriptions: readonly StoredSubscription[];
+  /** The session that this claim ended, when there was one. */
+  readonly endedIncarnation: SessionIncarnation | undefined;
+  /** QoS 2 receive state: packet identifiers whose PUBREL has not come. */
+  readonly incoming: readonly IncomingMessage[];
+  /** Queue entries before this sequence may have been sent to the client before: resent with DUP. */
+  readonly sentBelow: number;
+  /** Sequences of QoS 2 entries that the client has confirmed with PUBREC: go on with PUBREL. */
+  readonly released: readonly number[];
+  /** A will of the previous connection that is due now: the caller publishes and settles it. */
+  readonly wills: readonly DueWill[];
+}
+
+export interface IncomingMessage {
+  readonly packetId: number;
+  readonly uid: string;
+  /** `pending`: accepted, the fan-out may be incomplete; `done`: every queue holds it. */
+  readonly state: 'pending' | 'done';
+}
+
+/** A will that must be published now, exactly once, under `uid`. `settleWill` when that is done. */
+export interface DueWill {
+  readonly uid: string;
+  readonly clientId: string;
+  readonly username: string;
+  readonly will: Will;
+}
+
+/** A message for one persistent session, as it stands in the session's queue. */
+export interface QueuedMessage {
+  readonly message: Message;
+  /** 1 or 2: the lower of the message's QoS and the subscription's. */
+  readonly qos: 1 | 2;
+  /** RETAIN flag to send. */
+  readonly retain: boolean;
+  readonly subscriptionIds: readonly number[];
+}
+
+export interface QueueEntry extends QueuedMessage {
+  /** Position in the queue: consecutive from 1 for each incarnation. */
+  readonly sequence: number;
+}
+
+export type AppendResult =
+  /** Kept at the configured durability. `sequence` is its place. */
+  | { readonly outcome: 'kept'; readonly sequence: number; readonly dropped: number }
+  /** The uid was appended before: nothing was done. */
+  | { readonly outcome: 'duplicate' }
+  /** That session no longer exists: nothing to keep, nothing owed. */
+  | { readonly outcome: 'gone' }
+  /** The queue is at its limit and the policy refuses new messages. */
+  | { readonly outcome: 'full' }
+  | { readonly outcome: 'failed' };
+
+export type FencedResult = 'ok' | 'fenced';
+
+export interface ReleaseRequest {
+  readonly clientId: string;
+  readonly token: OwnerToken;
+  /** DISCONNECT with reason code 0: the will is deleted [MQTT-3.14.4-3]. */
+  readonly discardWill: boolean;
+  /** A new session expiry interval from DISCONNECT, in seconds. */
+  readonly expiryInterval: number | undefined;
+  /** Queue entries below this sequence may have been sent. */
+  readonly sentBelow: number;
+}
+
+/** What happened because time passed or because the session ended; the caller carries it out. */
+export interface DueEvents {
+  readonly wills: readonly DueWill[];
+  /** Sessions that ended: their routes go. */
+  readonly ended: readonly {
+    readonly clientId: string;
+    readonly incarnation: SessionIncarnation;
+    readonly subscriptions: readonly StoredSubscription[];
+  }[];
+}
+
+export interface StateStore {
+  /** What "kept" means: in this process's memory, on the Redis primary, on confirmed replicas. */
+  readonly durability: 'memory' | 'primary' | 'replicated';
+
+  /**
+   * Makes `token` the owner of the session, creating or (clean start) replacing it, in one step
+   * [MQTT-3.1.2-4] [MQTT-3.1.2-5]. The loser of a takeover gets `fenced` from here on.
+   */
+  claim(request: ClaimRequest): Promise<ClaimedSession>;
+  /**
+   * The connection ended: starts the will delay and the session expiry, or ends the session at once when its
+   * expiry is 0. `fenced`: somebody else owns it, nothing was changed.
+   */
+  release(
+    request: ReleaseRequest,
+  ): Promise<({ readonly outcome: 'ok' } & DueEvents) | { readonly outcome: 'fenced' }>;
+  /** Will delays and session expiries that are due, at most `limit` of each; each is handed out once. */
+  takeDue(limit: number): Promise<DueEvents>;
+  /** The will was published: forget it. Until then `takeDue` of some node may hand it out again after a crash. */
+  settleWill(clientId: string, uid: string): Promise<void>;
+
+  /** Adds, replaces and removes subscriptions of a persistent session. */
+  changeSubscriptions(
+    session: SessionRef,
+    token: OwnerToken,
+    added: readonly StoredSubscription[],
+    removed: readonly string[],
+  ): Promise<FencedResult>;
+
+  /**
+   * Appends to the queue of a persistent session, connected or not. Needs no ownership. `uid` is '' at QoS 1;
+   * at QoS 2 a uid that was appended and not yet settled is not appended again. `done` is called once, perhaps
+   * before this returns; calls for one session are answered in order. No promise: this is the hot path.
+   */
+  append(
+    session: SessionRef,
+    message: QueuedMessage,
+    uid: string,
+    done: (result: AppendResult) => void,
+  ): void;
+  /** Entries from `fromSequence` on, in order, at most `countMax` of them and about `bytesMax` of payload. */
+  read(
+    session: SessionRef,
+    token: OwnerToken,
+    fromSequence: number,
+    countMax: number,
+    bytesMax: number,
+  ): Promise<
+    | { readonly outcome: 'ok'; readonly entries: readonly QueueEntry[] }
+    | { readonly outcome: 'fenced' }
+  >;
+  /** The client has these entries (PUBACK, PUBCOMP, or expired or discarded): they leave the queue. Batched. */
+  remove(
+    session: SessionRef,
+    token: OwnerToken,
+    sequences: readonly number[],
+  ): Promise<FencedResult>;
+  /** PUBREC came for a QoS 2 entry: from now on the message itself must not be sent again [MQTT-4.3.3-3]. */
+  markReleased(session: SessionRef, token: OwnerToken, sequence: number): Promise<FencedResult>;
+
+  /**
+   * A QoS 2 PUBLISH came: stores packet identifier -> uid as `pending` before any fan-out, and returns what was
+   * stored before under that packet identifier instead, when there was something (a retransmission).
+   */
+  beginIncoming(
+    session: SessionRef,
+    token: OwnerToken,
+    packetId: number,
+    uid: string,
+  ): Promise<
+    | { readonly outcome: 'ok'; readonly incoming: IncomingMessage; readonly repeated: boolean }
+    | { readonly outcome: 'fenced' }
+  >;
+  /** The fan-out under the uid is complete: PUBREC may go out. */
+  finishIncoming(session: SessionRef, token: OwnerToken, packetId: number): Promise<FencedResult>;
+  /** PUBREL came: the packet identifier is free [MQTT-4.3.3-11]. */
+  endIncoming(session: SessionRef, token: OwnerToken, packetId: number): Promise<FencedResult>;
+
+  /**
+   * Stores (payload not empty) or clears the retained message of a topic. The order of calls from one node for
+   * one topic is kept.
+   */
+  retain(message: Message): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }>;
+  /** The retained messages of these topics that exist and have not expired, in the order asked. */
+  readRetained(topics: readonly string[]): Promise<readonly Message[]>;
+}

@@ -1,0 +1,101 @@
+/**
+ * Topic names, interned. A publisher repeats the same few names, so the decoder looks a name up by its bytes:
+ * a hit costs a hash over the bytes and one comparison, and skips UTF-8 checking, string building and matching.
+ */
+import type { Matches } from '../route/matches.ts';
+
+/** A valid topic name. Compare by `name`, not by identity: the table may forget a topic that is still in use. */
+export class Topic {
+  readonly name: string;
+  /** UTF-8 of `name`. Never written to. */
+  readonly bytes: Uint8Array;
+  readonly hash: number;
+  /** Who gets messages of this topic, as of the last look-up; the route table says when it is stale. */
+  matches: Matches | undefined;
+  constructor(name: string, bytes: Uint8Array, hash: number) {
+    this.name = name;
+    this.bytes = bytes;
+    this.hash = hash;
+    this.matches = undefined;
+  }
+}
+
+/** FNV-1a over `bytes[start, end)`, as an unsigned 31 bit integer (a small integer in V8). */
+export function hashBytes(bytes: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5 | 0;
+  for (let i = start; i < end; i++) hash = Math.imul(hash ^ (bytes[i] as number), 0x01000193);
+  return (hash ^ (hash >>> 15)) & 0x7fffffff;
+}
+
+/**
+ * The bounded set of recently used topics. Two generations: when the young one is full it becomes the old one
+ * and the old one is forgotten, so that a flood of unique names costs memory for at most `2 * topicsMax` names.
+ */
+export class TopicTable {
+  readonly #topicsMax: number;
+  #young: (Topic | undefined)[];
+  #old: (Topic | undefined)[];
+  #youngCount = 0;
+  readonly #mask: number;
+
+  /** `topicsMax` is rounded up to a power of two. */
+  constructor(topicsMax = 16_384) {
+    let size = 16;
+    while (size < topicsMax) size *= 2;
+    this.#topicsMax = size;
+    this.#mask = size * 2 - 1;
+    this.#young = new Array<Topic | undefined>(size * 2).fill(undefined);
+    this.#old = this.#young.slice();
+  }
+
+  /** The topic with exactly these bytes, or `undefined`: then check and decode them, and call `add`. */
+  find(bytes: Uint8Array, start: number, end: number): Topic | undefined {
+    const hash = hashBytes(bytes, start, end);
+    const young = probe(this.#young, this.#mask, hash, bytes, start, end);
+    if (young !== undefined) return young;
+    const old = probe(this.#old, this.#mask, hash, bytes, start, end);
+    if (old !== undefined) this.#insert(old);
+    return old;
+  }
+
+  /** Interns a name that was found valid. `bytes` must be its UTF-8 and must not be written to afterwards. */
+  add(name: string, bytes: Uint8Array): Topic {
+    const topic = new Topic(name, bytes, hashBytes(bytes, 0, bytes.length));
+    this.#insert(topic);
+    return topic;
+  }
+
+  #insert(topic: Topic): void {
+    if (this.#youngCount >= this.#topicsMax) {
+      this.#old = this.#young;
+      this.#young = new Array<Topic | undefined>(this.#old.length).fill(undefined);
+      this.#youngCount = 0;
+    }
+    let slot = topic.hash & this.#mask;
+    while (this.#young[slot] !== undefined) slot = (slot + 1) & this.#mask;
+    this.#young[slot] = topic;
+    this.#youngCount += 1;
+  }
+}
+
+function probe(
+  table: (Topic | undefined)[],
+  mask: number,
+  hash: number,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): Topic | undefined {
+  for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+    const topic = table[slot];
+    if (topic === undefined) return undefined;
+    if (topic.hash === hash && equalBytes(topic.bytes, bytes, start, end)) return topic;
+  }
+}
+
+function equalBytes(known: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {
+  const length = end - start;
+  if (known.length !== length) return false;
+  for (let i = 0; i < length; i++) if (known[i] !== bytes[start + i]) return false;
+  return true;
+}
