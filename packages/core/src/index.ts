@@ -1,4 +1,6 @@
 export { ProtocolError } from './errors.ts';
+export { DEFAULT_LIMITS } from './limits.ts';
+export type { Limits } from './limits.ts';
 export { Message } from './message.ts';
 export { AckType } from './packet.ts';
 export type {

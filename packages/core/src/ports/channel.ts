@@ -60,8 +60,8 @@ export interface Channel extends ByteSink {
 export interface ChannelHandler {
   /** The backlog fell below the channel's low-water mark after `backlogBytes` had been above it. */
   onDrain(): void;
-  /** The connection is gone. `error` is the code of the operating system's error, when there was one. */
-  onClosed(reason: 'client_eof' | 'io_error' | 'server', error?: string): void;
+  /** The connection is gone; `server`: after `end` or `destroy`. `error` is the code of the operating system's error, when there was one. */
+  onClosed(reason: 'client_eof' | 'io_error' | 'slow_consumer' | 'server', error?: string): void;
 }
 
 /** How one PUBLISH is put on the wire for one group of subscribers that get the same bytes but for packet ids. */
