@@ -1,0 +1,4 @@
+/** Microseconds on the monotonic clock of this process. */
+export function nowUs(): number {
+  return performance.now() * 1000;
+}

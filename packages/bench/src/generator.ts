@@ -1,0 +1,36 @@
+import { CASES } from './cases.ts';
+import { runFlowLoad } from './load/flow-load.ts';
+import { runIdleLoad } from './load/idle-load.ts';
+import { runRetainedLoad } from './load/retained-load.ts';
+import type { Measurement, Plan } from './measurement.ts';
+
+/** What the generator process sends to its parent, once. */
+export type GeneratorReply = { readonly measurement: Measurement } | { readonly failure: string };
+
+// Started by `runGenerator` with an IPC channel: one plan in, one reply out, then the end.
+process.on('disconnect', () => {
+  process.exit(1);
+});
+process.once('message', (plan) => {
+  run(plan as Plan)
+    .then((measurement): GeneratorReply => ({ measurement }))
+    .catch((error: unknown): GeneratorReply => ({ failure: String(error) }))
+    .then((reply) => {
+      process.send?.(reply, () => {
+        process.exit(0);
+      });
+    });
+});
+
+function run(plan: Plan): Promise<Measurement> {
+  const found = CASES.find((each) => each.name === plan.caseName);
+  if (found === undefined) return Promise.reject(new Error(`unknown case ${plan.caseName}`));
+  switch (found.kind) {
+    case 'flow':
+      return runFlowLoad(found, plan);
+    case 'idle':
+      return runIdleLoad(found, plan);
+    case 'retained':
+      return runRetainedLoad(found, plan);
+  }
+}

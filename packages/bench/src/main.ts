@@ -1,0 +1,184 @@
+import { writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+import { aedes } from './brokers/aedes.ts';
+import type { BrokerDriver, RunningBroker } from './brokers/broker-driver.ts';
+import { mosquitto } from './brokers/mosquitto.ts';
+import { shoal } from './brokers/shoal.ts';
+import { prepareCommit } from './brokers/shoal-commit.ts';
+import type { Case } from './cases.ts';
+import type { Measurement } from './measurement.ts';
+import { parseOptions, USAGE } from './options.ts';
+import type { Options } from './options.ts';
+import { ratioTable, resultTable } from './report.ts';
+import { resultRow } from './result-row.ts';
+import type { ResultRow } from './result-row.ts';
+import { runGenerator } from './run-generator.ts';
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
+
+process.once('SIGINT', () => {
+  // The processes this one started are killed by its exit handler.
+  process.exit(130);
+});
+process.once('SIGTERM', () => {
+  process.exit(143);
+});
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(args: readonly string[]): Promise<number> {
+  let options: Options | undefined;
+  try {
+    options = parseOptions(args);
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    return 2;
+  }
+  if (options === undefined) {
+    process.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  const compared = options.compare === undefined ? undefined : prepareCommit(root, options.compare);
+  try {
+    const drivers = [...ownDrivers(options), ...(compared === undefined ? [] : [compared.driver])];
+    const present = drivers.filter((driver) => {
+      const reason = driver.missing();
+      if (reason !== undefined) process.stderr.write(`${driver.name} is left out: ${reason}\n`);
+      return reason === undefined;
+    });
+    if (present.length === 0) return 1;
+    const rows = await measureAll(options, present);
+    const text = await describe(args, present, rows);
+    process.stdout.write(`\n${text}`);
+    if (options.json) process.stdout.write(`\n${JSON.stringify(rows, undefined, 2)}\n`);
+    if (options.write) {
+      await writeFile(new URL('../RESULTS.md', import.meta.url), `# Benchmark results\n\n${text}`);
+    }
+    return rows.some((row) => row.measurement === undefined) ? 1 : 0;
+  } finally {
+    compared?.remove();
+  }
+}
+
+function ownDrivers(options: Options): BrokerDriver[] {
+  const drivers = options.brokers.map((name) => {
+    if (name === 'mosquitto') {
+      const inflight = options.mosquittoInflight;
+      return mosquitto(inflight === undefined ? {} : { inflight });
+    }
+    return name === 'aedes' ? aedes() : shoal({ name: 'shoal', root });
+  });
+  const external = options.external.map(({ name, port, pid }): BrokerDriver => ({
+    name,
+    missing: () => undefined,
+    version: () => Promise.resolve('already running'),
+    start: () => Promise.resolve({ port, pid, stop: () => Promise.resolve() }),
+  }));
+  return [...drivers, ...external];
+}
+
+/** All cells of the table; within a cell's repetitions the brokers take turns, so noise hits all. */
+async function measureAll(
+  options: Options,
+  drivers: readonly BrokerDriver[],
+): Promise<ResultRow[]> {
+  const rows: ResultRow[] = [];
+  for (const each of options.cases) {
+    // An idle connection has no payload.
+    const payloads = each.kind === 'idle' ? options.payloads.slice(0, 1) : options.payloads;
+    for (const payloadBytes of payloads) {
+      const results = drivers.map((driver) => ({
+        driver,
+        measurements: [] as Measurement[],
+        failures: [] as string[],
+      }));
+      for (let run = 1; run <= options.runs; run += 1) {
+        for (const { driver, measurements, failures } of results) {
+          const label = `${each.name} ${String(payloadBytes)} B, ${driver.name}, run ${String(run)}`;
+          try {
+            const measurement = await measure(driver, each, payloadBytes, options);
+            measurements.push(measurement);
+            process.stderr.write(`${label}: ${brief(measurement)}\n`);
+          } catch (error) {
+            const reason = error instanceof Error ? error.message : String(error);
+            failures.push(reason);
+            process.stderr.write(`${label}: FAILED: ${reason}\n`);
+          }
+        }
+      }
+      for (const { driver, measurements, failures } of results) {
+        const caseName = each.name;
+        rows.push(
+          resultRow({ caseName, payloadBytes, broker: driver.name, measurements, failures }),
+        );
+      }
+    }
+  }
+  return rows;
+}
+
+async function measure(
+  driver: BrokerDriver,
+  each: Case,
+  payloadBytes: number,
+  options: Options,
+): Promise<Measurement> {
+  let broker: RunningBroker | undefined;
+  try {
+    broker = await driver.start();
+    return await runGenerator({
+      caseName: each.name,
+      port: broker.port,
+      pid: broker.pid,
+      payloadBytes,
+      level: options.level,
+      window: options.window,
+      warmUpMs: options.warmUpSeconds * 1000,
+      measureMs: options.seconds * 1000,
+    });
+  } finally {
+    await broker?.stop();
+  }
+}
+
+function brief(measurement: Measurement): string {
+  const { deliveredPerSecond, brokerCpuUs, generatorCpuUs, figures } = measurement;
+  const parts = Number.isNaN(deliveredPerSecond)
+    ? []
+    : [
+        `${deliveredPerSecond.toFixed(0)} msg/s`,
+        `${brokerCpuUs.toFixed(3)} us/msg`,
+        `generator ${generatorCpuUs.toFixed(3)} us/msg`,
+      ];
+  for (const [name, value] of Object.entries(figures)) parts.push(`${name} ${value.toFixed(1)}`);
+  return parts.join(', ');
+}
+
+async function describe(
+  args: readonly string[],
+  drivers: readonly BrokerDriver[],
+  rows: readonly ResultRow[],
+): Promise<string> {
+  const versions = await Promise.all(
+    drivers.map(async (driver) => `${driver.name} ${await driver.version()}`),
+  );
+  const processors = cpus();
+  const lines = [
+    `- date: ${new Date().toISOString().slice(0, 10)}`,
+    `- command: \`${['npm run bench --', ...args].join(' ')}\``,
+    `- versions: Node.js ${process.version}, ${versions.join(', ')}`,
+    `- machine: ${String(processors.length)} cores, ${processors[0]?.model ?? 'unknown CPU'}; ` +
+      'brokers and generator are processes on it, connected over loopback',
+    '',
+    'Medians of the runs; lost, duplicate and out-of-order messages are summed over them. CPU is the',
+    "broker's user and system time per delivered message (`/proc`, 10 ms ticks). `gen` is the load",
+    'generator itself; in the trickle cases it spins to keep its schedule.',
+    '',
+    resultTable(rows),
+  ];
+  const ratios = ratioTable(rows);
+  if (ratios !== '') lines.push('', 'Broker CPU per delivered message, relative:', '', ratios);
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,107 @@
+import type { ResultRow } from './result-row.ts';
+import { TARGETS } from './targets.ts';
+
+/** The measurements as a Markdown table, aligned so that it also reads well on a terminal. */
+export function resultTable(rows: readonly ResultRow[]): string {
+  const header = [
+    'case',
+    'payload',
+    'broker',
+    'msg/s',
+    'CPU us/msg',
+    '(range)',
+    'user',
+    'system',
+    'broker CPU %',
+    'p50 ms',
+    'p99 ms',
+    'RSS MB',
+    'lost',
+    'dup',
+    'order',
+    'gen us/msg',
+    'gen CPU %',
+    'also',
+  ];
+  return table(header, rows.map(resultCells));
+}
+
+/** The ratios to Shoal beside their targets, as a Markdown table; empty without Shoal. */
+export function ratioTable(rows: readonly ResultRow[]): string {
+  const others = [...new Set(rows.map((row) => row.broker))].filter((name) => name !== 'shoal');
+  const lines: string[][] = [];
+  for (const row of rows) {
+    const own = row.measurement?.brokerCpuUs ?? Number.NaN;
+    if (row.broker !== 'shoal' || Number.isNaN(own)) continue;
+    const line = [row.caseName, String(row.payloadBytes)];
+    for (const name of others) {
+      const other = rows.find(
+        (each) =>
+          each.broker === name &&
+          each.caseName === row.caseName &&
+          each.payloadBytes === row.payloadBytes,
+      );
+      const ratio = (other?.measurement?.brokerCpuUs ?? Number.NaN) / own;
+      const target = targetFor(row.caseName, name);
+      line.push(shorten(ratio), target === undefined ? '' : `>= ${String(target)}`);
+      line.push(target === undefined || Number.isNaN(ratio) ? '' : ratio >= target ? 'yes' : 'NO');
+    }
+    lines.push(line);
+  }
+  if (lines.length === 0 || others.length === 0) return '';
+  const header = others.flatMap((name) => [`${name} / shoal`, 'target', 'met']);
+  return table(['case', 'payload', ...header], lines);
+}
+
+function resultCells(row: ResultRow): string[] {
+  const head = [row.caseName, String(row.payloadBytes), row.broker];
+  const found = row.measurement;
+  if (found === undefined) {
+    return [...head, ...Array.from({ length: 14 }, () => '-'), row.failures.join('; ')];
+  }
+  const [least, most] = row.brokerCpuUsRange;
+  const also = Object.entries(found.figures).map(([name, value]) => `${name} ${shorten(value)}`);
+  return [
+    ...head,
+    Number.isNaN(found.deliveredPerSecond) ? '-' : found.deliveredPerSecond.toFixed(0),
+    shorten(found.brokerCpuUs),
+    row.runs > 1 && !Number.isNaN(least) ? `${shorten(least)}..${shorten(most)}` : '-',
+    shorten(found.brokerUserUs),
+    shorten(found.brokerSystemUs),
+    shorten(found.brokerCpuPercent),
+    shorten(found.latencyP50Us / 1000),
+    shorten(found.latencyP99Us / 1000),
+    shorten(found.residentBytes / 2 ** 20),
+    String(found.lost),
+    String(found.duplicates),
+    String(found.outOfOrder),
+    shorten(found.generatorCpuUs),
+    shorten(found.generatorCpuPercent),
+    [...also, ...row.failures.map((failure) => `FAILED RUN: ${failure}`)].join(', '),
+  ];
+}
+
+function targetFor(caseName: string, broker: string): number | undefined {
+  if (broker !== 'mosquitto' && broker !== 'aedes') return undefined;
+  return TARGETS[caseName]?.[broker];
+}
+
+/** Three significant digits without an exponent; a dash for no figure. */
+function shorten(value: number): string {
+  if (!Number.isFinite(value)) return '-';
+  const magnitude = Math.abs(value);
+  if (magnitude >= 100) return value.toFixed(0);
+  if (magnitude >= 10) return value.toFixed(1);
+  return magnitude >= 1 ? value.toFixed(2) : value.toFixed(3);
+}
+
+function table(header: readonly string[], lines: readonly (readonly string[])[]): string {
+  const widths = header.map((title, column) =>
+    Math.max(title.length, 3, ...lines.map((line) => (line[column] ?? '').length)),
+  );
+  const write = (cells: readonly string[]): string =>
+    `| ${widths.map((width, column) => (cells[column] ?? '').padEnd(width)).join(' | ')} |`;
+  return [write(header), write(widths.map((width) => '-'.repeat(width))), ...lines.map(write)].join(
+    '\n',
+  );
+}
