@@ -57,4 +57,23 @@ export type {
   StoredSubscription,
 } from './ports/state-store.ts';
 export { ReasonCode, connackReturnCode } from './reason-code.ts';
+export {
+  AUTH_RESULTS,
+  CLOSE_REASONS,
+  Counters,
+  DROP_REASONS,
+  DURATION_BOUNDS_MS,
+  Histogram,
+  ListenerCounters,
+  SESSION_EVENTS,
+  STORE_OPERATIONS,
+  WILL_CAUSES,
+} from './telemetry/counters.ts';
+export type {
+  AuthResult,
+  DropReason,
+  SessionEvent,
+  StoreOperation,
+  WillCause,
+} from './telemetry/counters.ts';
 export { Topic, TopicTable } from './topic/topic.ts';
