@@ -1,23 +1,26 @@
 // Builds what is out of date and runs the benchmark: `npm run bench -- --help`.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const build = spawnSync('npx', ['tsc', '-b', 'packages/broker', 'packages/bench'], {
-  cwd: root,
+const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
+
+const compiler = path('node_modules/.bin/tsc');
+if (!existsSync(compiler)) {
+  process.stderr.write('The dependencies are not installed: run `npm ci` first.\n');
+  process.exit(1);
+}
+const build = spawnSync(process.execPath, [compiler, '-b', 'packages/broker', 'packages/bench'], {
+  cwd: path('.'),
   stdio: 'inherit',
 });
 if (build.status !== 0) process.exit(build.status ?? 1);
 
-// The benchmark ends itself and its brokers on these; this process only waits for it.
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => undefined);
-const { spawn } = await import('node:child_process');
 const bench = spawn(
   process.execPath,
-  [
-    fileURLToPath(new URL('../packages/bench/dist/main.js', import.meta.url)),
-    ...process.argv.slice(2),
-  ],
+  [path('packages/bench/dist/main.js'), ...process.argv.slice(2)],
   { stdio: 'inherit' },
 );
+// The benchmark stops its brokers on these; this process waits for it.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => bench.kill(signal));
 bench.on('exit', (code) => process.exit(code ?? 1));

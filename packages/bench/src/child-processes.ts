@@ -1,15 +1,10 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 
+import { onExit } from './exit-cleanup.ts';
+
 const STOP_MS_MAX = 3_000;
 const OUTPUT_CHARS_MAX = 4_000;
-
-const running = new Set<ChildProcess>();
-
-// Whatever way this process ends, it leaves nothing behind.
-process.on('exit', () => {
-  for (const child of running) child.kill('SIGKILL');
-});
 
 /** A process that was started here and is stopped here. */
 export interface StartedProcess {
@@ -53,8 +48,10 @@ export async function startProcess(
 
 /** Registers a child to be killed when this process ends. */
 export function track(child: ChildProcess): void {
-  running.add(child);
-  child.once('exit', () => running.delete(child));
+  child.once(
+    'exit',
+    onExit(() => child.kill('SIGKILL')),
+  );
 }
 
 /** Ends a child with SIGTERM, then SIGKILL; resolves when it is gone. */

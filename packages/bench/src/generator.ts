@@ -1,4 +1,5 @@
 import { CASES } from './cases.ts';
+import { errorMessage } from './error-message.ts';
 import { runFlowLoad } from './load/flow-load.ts';
 import { runIdleLoad } from './load/idle-load.ts';
 import { runRetainedLoad } from './load/retained-load.ts';
@@ -14,7 +15,7 @@ process.on('disconnect', () => {
 process.once('message', (plan) => {
   run(plan as Plan)
     .then((measurement): GeneratorReply => ({ measurement }))
-    .catch((error: unknown): GeneratorReply => ({ failure: String(error) }))
+    .catch((error: unknown): GeneratorReply => ({ failure: errorMessage(error) }))
     .then((reply) => {
       process.send?.(reply, () => {
         process.exit(0);

@@ -6,11 +6,12 @@ import { aedes } from './brokers/aedes.ts';
 import type { BrokerDriver, RunningBroker } from './brokers/broker-driver.ts';
 import { mosquitto } from './brokers/mosquitto.ts';
 import { shoal } from './brokers/shoal.ts';
-import { prepareCommit } from './brokers/shoal-commit.ts';
+import { shoalCommit } from './brokers/shoal-commit.ts';
 import type { Case } from './cases.ts';
+import { errorMessage } from './error-message.ts';
 import type { Measurement } from './measurement.ts';
 import { parseOptions, USAGE } from './options.ts';
-import type { Options } from './options.ts';
+import type { ExternalBroker, Options } from './options.ts';
 import { ratioTable, resultTable } from './report.ts';
 import { resultRow } from './result-row.ts';
 import type { ResultRow } from './result-row.ts';
@@ -30,53 +31,53 @@ process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: readonly string[]): Promise<number> {
   let options: Options | undefined;
+  let drivers: readonly BrokerDriver[];
   try {
     options = parseOptions(args);
+    drivers = options === undefined ? [] : selectDrivers(options);
   } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`${errorMessage(error)}\n`);
     return 2;
   }
   if (options === undefined) {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
-  const compared = options.compare === undefined ? undefined : prepareCommit(root, options.compare);
-  try {
-    const drivers = [...ownDrivers(options), ...(compared === undefined ? [] : [compared.driver])];
-    const present = drivers.filter((driver) => {
-      const reason = driver.missing();
-      if (reason !== undefined) process.stderr.write(`${driver.name} is left out: ${reason}\n`);
-      return reason === undefined;
-    });
-    if (present.length === 0) return 1;
-    const rows = await measureAll(options, present);
-    const text = await describe(args, present, rows);
-    process.stdout.write(`\n${text}`);
-    if (options.json) process.stdout.write(`\n${JSON.stringify(rows, undefined, 2)}\n`);
-    if (options.write) {
-      await writeFile(new URL('../RESULTS.md', import.meta.url), `# Benchmark results\n\n${text}`);
-    }
-    return rows.some((row) => row.measurement === undefined) ? 1 : 0;
-  } finally {
-    compared?.remove();
+  if (drivers.length === 0) return 1;
+  const rows = await measureAll(options, drivers);
+  const text = await describe(args, drivers, rows);
+  process.stdout.write(`\n${text}`);
+  if (options.json) process.stdout.write(`\n${JSON.stringify(rows, undefined, 2)}\n`);
+  if (options.write) {
+    await writeFile(new URL('../RESULTS.md', import.meta.url), `# Benchmark results\n\n${text}`);
   }
+  return rows.some((row) => row.measurement === undefined) ? 1 : 0;
 }
 
-function ownDrivers(options: Options): BrokerDriver[] {
+/** The brokers that were asked for and can be started; says which cannot. */
+function selectDrivers(options: Options): BrokerDriver[] {
   const drivers = options.brokers.map((name) => {
     if (name === 'mosquitto') {
-      const inflight = options.mosquittoInflight;
-      return mosquitto(inflight === undefined ? {} : { inflight });
+      return mosquitto({ inflight: options.mosquittoInflight ?? options.window });
     }
     return name === 'aedes' ? aedes() : shoal({ name: 'shoal', root });
   });
-  const external = options.external.map(({ name, port, pid }): BrokerDriver => ({
+  if (options.compare !== undefined) drivers.push(shoalCommit(root, options.compare));
+  drivers.push(...options.external.map(alreadyRunning));
+  return drivers.filter((driver) => {
+    const reason = driver.missing();
+    if (reason !== undefined) process.stderr.write(`${driver.name} is left out: ${reason}\n`);
+    return reason === undefined;
+  });
+}
+
+function alreadyRunning({ name, port, pid }: ExternalBroker): BrokerDriver {
+  return {
     name,
     missing: () => undefined,
     version: () => Promise.resolve('already running'),
     start: () => Promise.resolve({ port, pid, stop: () => Promise.resolve() }),
-  }));
-  return [...drivers, ...external];
+  };
 }
 
 /** All cells of the table; within a cell's repetitions the brokers take turns, so noise hits all. */
@@ -102,7 +103,7 @@ async function measureAll(
             measurements.push(measurement);
             process.stderr.write(`${label}: ${brief(measurement)}\n`);
           } catch (error) {
-            const reason = error instanceof Error ? error.message : String(error);
+            const reason = errorMessage(error);
             failures.push(reason);
             process.stderr.write(`${label}: FAILED: ${reason}\n`);
           }

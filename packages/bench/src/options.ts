@@ -41,7 +41,7 @@ export const USAGE = `npm run bench -- [options]
   --runs N             repetitions, of which the median is reported (default 3)
   --window N           unsettled messages per publisher (default 1000)
   --protocol 4|5       MQTT 3.1.1 (default) or 5.0
-  --mosquitto-inflight N  its max_inflight_messages (default: its own default)
+  --mosquitto-inflight N  its max_inflight_messages (default: the window)
   --external NAME=PORT:PID  also measure a broker that already runs; may be repeated
   --compare REF        also build and measure Shoal as of this git commit
   --quick              64 bytes, one run, 2 s measured, 1 s warm-up

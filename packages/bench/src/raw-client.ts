@@ -1,6 +1,11 @@
 import { connect, type Socket } from 'node:net';
 
-import { decodeVariableInteger, encodeConnect, encodeSubscribe } from './wire.ts';
+import {
+  decodeReceiveMaximum,
+  decodeVariableInteger,
+  encodeConnect,
+  encodeSubscribe,
+} from './wire.ts';
 import type { ProtocolLevel, Qos } from './wire.ts';
 
 /** What a client does with the packets it receives, called straight from the read buffer. */
@@ -42,6 +47,8 @@ interface ControlWaiter {
  */
 export class RawClient {
   readonly level: ProtocolLevel;
+  /** How many QoS 1 and 2 messages the broker takes at once. */
+  receiveMaximum = 0;
   /** Called once when the connection ends although `end` was not called. */
   onLost: (error: Error) => void = () => undefined;
   readonly #socket: Socket;
@@ -92,6 +99,7 @@ export class RawClient {
       client.write(encodeConnect(options));
       const body = await connack;
       if (body.at(1) !== 0) throw new Error(`CONNACK with code ${String(body.at(1))}`);
+      client.receiveMaximum = decodeReceiveMaximum(body, options.level);
       return client;
     } catch (error) {
       client.end();

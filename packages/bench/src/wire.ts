@@ -9,11 +9,11 @@ export type Qos = 0 | 1 | 2;
 /** Bytes at the start of every payload: publisher (4), sequence (4), send time in us (8, a float64). */
 export const STAMP_BYTES = 16;
 
+/** What holds when a broker states no Receive Maximum: as many as there are packet ids. */
+const NO_RECEIVE_MAXIMUM = 65_535;
+
 /** PINGREQ, the same in all versions. */
 export const PINGREQ = Buffer.from([0xc0, 0x00]);
-
-/** DISCONNECT with reason 0, the same in all versions. */
-export const DISCONNECT = Buffer.from([0xe0, 0x00]);
 
 /** A CONNECT for a clean session without credentials. */
 export function encodeConnect(options: {
@@ -96,6 +96,29 @@ export function decodeVariableInteger(
     if (byte < 0x80) return { value, next: offset + index + 1 };
   }
   throw new Error('malformed variable byte integer');
+}
+
+/** How many QoS 1 and 2 messages the broker takes at once, from the body of a CONNACK. */
+export function decodeReceiveMaximum(connack: Buffer, level: ProtocolLevel): number {
+  if (level === 4) return NO_RECEIVE_MAXIMUM;
+  const view = new DataView(connack.buffer, connack.byteOffset, connack.length);
+  const length = decodeVariableInteger(view, 2, connack.length);
+  if (length === undefined) throw new Error('CONNACK without properties');
+  const end = length.next + length.value;
+  for (let offset = length.next; offset < end;) {
+    const property = connack.readUInt8(offset);
+    offset += 1;
+    if (property === 0x21) return connack.readUInt16BE(offset);
+    if ([0x24, 0x25, 0x28, 0x29, 0x2a].includes(property)) offset += 1;
+    else if ([0x13, 0x22].includes(property)) offset += 2;
+    else if ([0x11, 0x27].includes(property)) offset += 4;
+    else {
+      // All others are strings or binary; a user property is two.
+      offset += 2 + connack.readUInt16BE(offset);
+      if (property === 0x26) offset += 2 + connack.readUInt16BE(offset);
+    }
+  }
+  return NO_RECEIVE_MAXIMUM;
 }
 
 function frame(firstByte: number, body: Buffer): Buffer {

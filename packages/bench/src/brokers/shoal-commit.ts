@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import type { BrokerDriver } from './broker-driver.ts';
+import { onExit } from '../exit-cleanup.ts';
 import { shoal } from './shoal.ts';
 
 const WORKSPACE_SCOPE = '@shoalmq';
@@ -12,36 +13,22 @@ const WORKSPACE_SCOPE = '@shoalmq';
  * Builds another commit of Shoal in a temporary worktree, for a comparison before and after.
  *
  * It uses the dependencies installed in this checkout, linked one by one, and its own packages.
- * `remove` deletes the worktree.
+ * The worktree is removed when this process ends.
  */
-export function prepareCommit(
-  root: string,
-  ref: string,
-): { readonly driver: BrokerDriver; readonly remove: () => void } {
+export function shoalCommit(root: string, ref: string): BrokerDriver {
   const directory = mkdtempSync(join(tmpdir(), 'bench-shoal-'));
   const worktree = join(directory, 'shoal');
-  const remove = (): void => {
-    try {
-      execFileSync('git', ['-C', root, 'worktree', 'remove', '--force', worktree]);
-    } finally {
-      rmSync(directory, { recursive: true, force: true });
-    }
-  };
-  process.once('exit', () => {
+  onExit(() => {
     rmSync(directory, { recursive: true, force: true });
+    execFileSync('git', ['-C', root, 'worktree', 'prune']);
   });
-  execFileSync('git', ['-C', root, 'worktree', 'add', '--detach', worktree, ref]);
-  try {
-    linkDependencies(root, worktree);
-    execFileSync(process.execPath, [join(root, 'node_modules/.bin/tsc'), '-b', 'packages/broker'], {
-      cwd: worktree,
-      stdio: 'inherit',
-    });
-  } catch (error) {
-    remove();
-    throw error;
-  }
-  return { driver: shoal({ name: `shoal-${ref.replaceAll('/', '-')}`, root: worktree }), remove };
+  execFileSync('git', ['-C', root, 'worktree', 'add', '--quiet', '--detach', worktree, ref]);
+  linkDependencies(root, worktree);
+  execFileSync(process.execPath, [join(root, 'node_modules/.bin/tsc'), '-b', 'packages/broker'], {
+    cwd: worktree,
+    stdio: 'inherit',
+  });
+  return shoal({ name: `shoal-${ref.replaceAll('/', '-')}`, root: worktree });
 }
 
 function linkDependencies(root: string, worktree: string): void {

@@ -81,8 +81,10 @@ export class Publisher implements PacketSink {
   /** Sends as many messages as the window has room for, at most `limit`. Returns how many. */
   send(stampUs: number, limit: number): number {
     const client = this.client;
-    const count = Math.min(this.window - this.unsettled, limit);
-    if (client === undefined || count <= 0) return 0;
+    if (client === undefined) return 0;
+    const window = this.#qos === 0 ? this.window : Math.min(this.window, client.receiveMaximum);
+    const count = Math.min(window - this.unsettled, limit);
+    if (count <= 0) return 0;
     const firstSlot = this.sent % this.window;
     let offset = firstSlot * this.#slotBytes + this.#payloadOffset;
     for (let index = 0; index < count; index += 1) {

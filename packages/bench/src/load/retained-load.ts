@@ -83,7 +83,10 @@ async function storeRetained(retained: RetainedCase, plan: Plan): Promise<void> 
   const deadlineUs = nowUs() + STORE_MS_MAX * 1000;
   for (let sent = 0; acknowledged < retained.messages;) {
     if (nowUs() > deadlineUs) throw new Error('retained messages were not acknowledged in time');
-    const until = Math.min(retained.messages, acknowledged + STORE_WINDOW);
+    const until = Math.min(
+      retained.messages,
+      acknowledged + Math.min(STORE_WINDOW, client.receiveMaximum),
+    );
     const packets: Buffer[] = [];
     for (; sent < until; sent += 1) {
       const { bytes, packetIdOffset } = encodePublish({

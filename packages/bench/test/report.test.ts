@@ -1,0 +1,43 @@
+import { expect, test } from '@jest/globals';
+
+import { EMPTY_MEASUREMENT } from '../src/measurement.ts';
+import { ratioTable, resultTable } from '../src/report.ts';
+import { resultRow } from '../src/result-row.ts';
+import type { ResultRow } from '../src/result-row.ts';
+
+function row(broker: string, ...costsUs: number[]): ResultRow {
+  return resultRow({
+    caseName: 'pair-qos0',
+    payloadBytes: 64,
+    broker,
+    measurements: costsUs.map((brokerCpuUs) => ({ ...EMPTY_MEASUREMENT, brokerCpuUs, lost: 1 })),
+    failures: costsUs.length === 0 ? ['refused'] : [],
+  });
+}
+
+test('runs are brought together: medians, the range of the cost, and the sum of losses', () => {
+  const combined = row('shoal', 3, 1, 2);
+  expect(combined.measurement).toMatchObject({ brokerCpuUs: 2, lost: 3 });
+  expect(combined.brokerCpuUsRange).toEqual([1, 3]);
+});
+
+test('ratios to Shoal stand beside their targets', () => {
+  const lines = ratioTable([row('shoal', 0.5), row('mosquitto', 5), row('aedes', 10)]).split('\n');
+  expect(lines[2]?.split('|').map((cell) => cell.trim())).toEqual([
+    '',
+    'pair-qos0',
+    '64',
+    '10.0',
+    '>= 8',
+    'yes',
+    '20.0',
+    '>= 25',
+    'NO',
+    '',
+  ]);
+});
+
+test('without Shoal there are no ratios, and a failed cell says why', () => {
+  expect(ratioTable([row('mosquitto', 5), row('aedes', 10)])).toBe('');
+  expect(resultTable([row('mosquitto')])).toContain('refused');
+});
