@@ -7,7 +7,9 @@ import type { ProtocolVersion, QoS, Will } from '../packet.ts';
  * outcomes such as "fenced" are results, not errors. A rejected promise, or a `failed` result, means that the
  * store could not be reached or that the outcome is unknown: the caller acknowledges nothing.
  *
- * Calls for one session take effect in the order in which they were made.
+ * Calls for one session take effect in the order in which they were made. Each write may run twice (an adapter
+ * repeats it when a reply was lost) and leaves the same state as once; only an append without a uid appends again.
+ * Lists have no order unless one is promised.
  */
 
 /**
@@ -39,7 +41,10 @@ export interface ClaimRequest {
   readonly clientId: string;
   readonly token: OwnerToken;
   readonly cleanStart: boolean;
-  /** Session expiry in seconds after the connection ends; 0: a clean session; 0xFFFFFFFF: never. */
+  /**
+   * Session expiry in seconds after the connection ends; 0: a clean session; 0xFFFFFFFF: never. A session keeps
+   * its queue when it is resumed with 0, but ends with that connection.
+   */
   readonly expiryInterval: number;
   readonly protocolVersion: ProtocolVersion;
   readonly username: string;
@@ -48,24 +53,40 @@ export interface ClaimRequest {
 }
 
 export interface ClaimedSession {
-  /** The session that the connection resumes or starts; a clean session has one too, it only never has a queue. */
+  /**
+   * The session that the connection resumes or starts; one that starts clean (expiry 0) has an incarnation too,
+   * it only never has a queue: appends to it are `gone`.
+   */
   readonly incarnation: SessionIncarnation;
   /** State of an earlier connection exists [MQTT-3.2.2-3]. */
   readonly sessionPresent: boolean;
   /** Token of the connection that owned the session and had not released it, '' for none. */
   readonly previousToken: OwnerToken;
   readonly subscriptions: readonly StoredSubscription[];
-  /** Subscriptions of the session that this claim ended (clean start): their routes go. */
+  /** Subscriptions of the session that this claim ended: their routes go. */
   readonly endedSubscriptions: readonly StoredSubscription[];
-  /** The session that this claim ended, when there was one. */
+  /**
+   * The session that this claim ended, when there was one: by clean start, because it had expired and nobody had
+   * taken notice, or because its connection had expiry 0 and was taken over.
+   */
   readonly endedIncarnation: SessionIncarnation | undefined;
   /** QoS 2 receive state: packet identifiers whose PUBREL has not come. */
   readonly incoming: readonly IncomingMessage[];
-  /** Queue entries before this sequence may have been sent to the client before: resent with DUP. */
+  /**
+   * Queue entries before this sequence may have been sent to the client before: resent with DUP. 1 when there are
+   * none; everything appended so far when the previous connection did not release the session.
+   */
   readonly sentBelow: number;
-  /** Sequences of QoS 2 entries that the client has confirmed with PUBREC: go on with PUBREL. */
+  /**
+   * Sequences of QoS 2 entries that the client has confirmed with PUBREC: go on with PUBREL. In the order in which
+   * they were marked. An entry that was dropped since is still named here until it is removed.
+   */
   readonly released: readonly number[];
-  /** A will of the previous connection that is due now: the caller publishes and settles it. */
+  /**
+   * The will of the previous connection when it is due now: the caller publishes and settles it. It is due when
+   * this claim ends the session, delay or not [MQTT-3.1.2-8], when it has no delay, and when the delay had passed
+   * before this claim; otherwise it is cancelled, because the client is back [MQTT-3.1.3-9].
+   */
   readonly wills: readonly DueWill[];
 }
 
@@ -76,7 +97,11 @@ export interface IncomingMessage {
   readonly state: 'pending' | 'done';
 }
 
-/** A will that must be published now, exactly once, under `uid`. `settleWill` when that is done. */
+/**
+ * A will that must be published now, exactly once, under `uid`. `settleWill` when that is done. It is handed out to
+ * one caller at a time: again, under the same uid, only when it was not settled within a lease of some tens of
+ * seconds. A claim does not call it back.
+ */
 export interface DueWill {
   readonly uid: string;
   readonly clientId: string;
@@ -95,18 +120,18 @@ export interface QueuedMessage {
 }
 
 export interface QueueEntry extends QueuedMessage {
-  /** Position in the queue: consecutive from 1 for each incarnation. */
+  /** Position in the queue: consecutive from 1 for each incarnation, never used again. A reader sees drops as gaps. */
   readonly sequence: number;
 }
 
 export type AppendResult =
-  /** Kept at the configured durability. `sequence` is its place. */
+  /** Kept at the configured durability. `sequence` is its place; `dropped` older entries went to make room. */
   | { readonly outcome: 'kept'; readonly sequence: number; readonly dropped: number }
   /** The uid was appended before: nothing was done. */
   | { readonly outcome: 'duplicate' }
   /** That session no longer exists: nothing to keep, nothing owed. */
   | { readonly outcome: 'gone' }
-  /** The queue is at its limit and the policy refuses new messages. */
+  /** Nothing changed: the queue is at its limit and the policy refuses new messages, or no queue could hold this one. */
   | { readonly outcome: 'full' }
   | { readonly outcome: 'failed' };
 
@@ -119,7 +144,10 @@ export interface ReleaseRequest {
   readonly discardWill: boolean;
   /** A new session expiry interval from DISCONNECT, in seconds. */
   readonly expiryInterval: number | undefined;
-  /** Queue entries below this sequence may have been sent. */
+  /**
+   * Queue entries below this sequence may have been sent; `Number.MAX_SAFE_INTEGER` when that is not known (a dead
+   * node's connection): all that were appended. What an earlier connection said stays true.
+   */
   readonly sentBelow: number;
 }
 
@@ -140,22 +168,34 @@ export interface StateStore {
 
   /**
    * Makes `token` the owner of the session, creating or (clean start) replacing it, in one step
-   * [MQTT-3.1.2-4] [MQTT-3.1.2-5]. The loser of a takeover gets `fenced` from here on.
+   * [MQTT-3.1.2-4] [MQTT-3.1.2-5]. The loser of a takeover gets `fenced` from here on. A session whose expiry has
+   * passed is not resumed. Called again with the token that owns the session, it changes nothing and answers the
+   * same.
    */
   claim(request: ClaimRequest): Promise<ClaimedSession>;
   /**
    * The connection ended: starts the will delay and the session expiry, or ends the session at once when its
-   * expiry is 0. `fenced`: somebody else owns it, nothing was changed.
+   * expiry is 0. The will is due after its delay or when the session ends, whichever is first [MQTT-3.1.2-8]; one
+   * that is due now is in the result. `fenced`: somebody else owns it or the session has ended, nothing was changed.
+   * Called again by the connection that released the session last, it is `ok` and starts nothing again; `ended` is
+   * then empty.
    */
   release(
     request: ReleaseRequest,
   ): Promise<({ readonly outcome: 'ok' } & DueEvents) | { readonly outcome: 'fenced' }>;
-  /** Will delays and session expiries that are due, at most `limit` of each; each is handed out once. */
+  /**
+   * Will delays and session expiries that are due, at most `limit` of each; each is handed out once, a will again
+   * when its lease ran out. A session stays until its end was handed out here or by a claim: appends may still
+   * reach an expired one.
+   */
   takeDue(limit: number): Promise<DueEvents>;
-  /** The will was published: forget it. Until then `takeDue` of some node may hand it out again after a crash. */
+  /**
+   * The will was published: forget it. Until then `takeDue` of some node may hand it out again after a crash. Does
+   * nothing when the will is not known, or was not handed out.
+   */
   settleWill(clientId: string, uid: string): Promise<void>;
 
-  /** Adds, replaces and removes subscriptions of a persistent session. */
+  /** Removes, then adds and replaces (by filter) subscriptions of a persistent session. */
   changeSubscriptions(
     session: SessionRef,
     token: OwnerToken,
@@ -165,8 +205,11 @@ export interface StateStore {
 
   /**
    * Appends to the queue of a persistent session, connected or not. Needs no ownership. `uid` is '' at QoS 1;
-   * at QoS 2 a uid that was appended and not yet settled is not appended again. `done` is called once, perhaps
-   * before this returns; calls for one session are answered in order. No promise: this is the hot path.
+   * at QoS 2 a uid is not appended again as long as its entry is in the queue, however long that is. `done` is
+   * called once, perhaps before this returns; calls for one session are answered in order. No promise: this is the
+   * hot path. The message may be borrowed: the store keeps `message.owned()`. The outcomes are decided in this
+   * order: `gone`, `duplicate`, `full`. A queue is bounded by messages and by bytes of payload and properties; at
+   * the bound the oldest entries go, sent or not, and their uids with them, or the new one is refused.
    */
   append(
     session: SessionRef,
@@ -174,7 +217,10 @@ export interface StateStore {
     uid: string,
     done: (result: AppendResult) => void,
   ): void;
-  /** Entries from `fromSequence` on, in order, at most `countMax` of them and about `bytesMax` of payload. */
+  /**
+   * Entries from `fromSequence` on, in order, at most `countMax` of them and about `bytesMax` of payload, but one at
+   * least when there is one. Expired messages are among them: the caller drops and removes them.
+   */
   read(
     session: SessionRef,
     token: OwnerToken,
@@ -185,7 +231,10 @@ export interface StateStore {
     | { readonly outcome: 'ok'; readonly entries: readonly QueueEntry[] }
     | { readonly outcome: 'fenced' }
   >;
-  /** The client has these entries (PUBACK, PUBCOMP, or expired or discarded): they leave the queue. Batched. */
+  /**
+   * The client has these entries (PUBACK, PUBCOMP, or expired or discarded): they leave the queue, with their uids
+   * and `markReleased` marks. Batched, in any order; sequences that are not there are passed over.
+   */
   remove(
     session: SessionRef,
     token: OwnerToken,
@@ -196,7 +245,8 @@ export interface StateStore {
 
   /**
    * A QoS 2 PUBLISH came: stores packet identifier -> uid as `pending` before any fan-out, and returns what was
-   * stored before under that packet identifier instead, when there was something (a retransmission).
+   * stored before under that packet identifier instead, when there was something (a retransmission). `repeated`:
+   * that has another uid (with this very uid it is this call, made again).
    */
   beginIncoming(
     session: SessionRef,
@@ -207,14 +257,15 @@ export interface StateStore {
     | { readonly outcome: 'ok'; readonly incoming: IncomingMessage; readonly repeated: boolean }
     | { readonly outcome: 'fenced' }
   >;
-  /** The fan-out under the uid is complete: PUBREC may go out. */
+  /** The fan-out under the uid is complete: PUBREC may go out. `ok` also when the packet identifier is free. */
   finishIncoming(session: SessionRef, token: OwnerToken, packetId: number): Promise<FencedResult>;
-  /** PUBREL came: the packet identifier is free [MQTT-4.3.3-11]. */
+  /** PUBREL came: the packet identifier is free [MQTT-4.3.3-11]. `ok` also when it was before. */
   endIncoming(session: SessionRef, token: OwnerToken, packetId: number): Promise<FencedResult>;
 
   /**
    * Stores (payload not empty) or clears the retained message of a topic. The order of calls from one node for
-   * one topic is kept.
+   * one topic is kept. The message may be borrowed: the store keeps `message.owned()`. `full`: a limit on messages
+   * or bytes would be exceeded and nothing changed, so that the topic keeps the message it had.
    */
   retain(message: Message): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }>;
   /** The retained messages of these topics that exist and have not expired, in the order asked. */
