@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import { stopChild, track } from './child-processes.ts';
@@ -7,6 +8,7 @@ import type { Measurement, Plan } from './measurement.ts';
 
 /** Beyond warm-up and measuring: connecting, subscribing, storing, draining. */
 const OTHER_MS_MAX = 150_000;
+const OWN_END_MS_MAX = 2_000;
 
 /**
  * Carries out a plan in a generator process of its own.
@@ -20,6 +22,7 @@ export async function runGenerator(plan: Plan): Promise<Measurement> {
   const execArgv = (process.env['SHOAL_BENCH_NODE_ARGS'] ?? '').split(' ').filter(Boolean);
   const child = fork(script, { execArgv, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   track(child);
+  const ended = new Promise((resolve) => child.once('exit', resolve));
   let timer: NodeJS.Timeout | undefined;
   try {
     return await new Promise<Measurement>((resolve, reject) => {
@@ -41,6 +44,8 @@ export async function runGenerator(plan: Plan): Promise<Measurement> {
     });
   } finally {
     clearTimeout(timer);
+    // It ends by itself after its reply; in its own time, because it may have a profile to write.
+    await Promise.race([ended, delay(OWN_END_MS_MAX)]);
     await stopChild(child);
   }
 }
