@@ -1,4 +1,5 @@
 import { CASES } from './cases.ts';
+import { pinProcess } from './core-pinning.ts';
 import { errorMessage } from './error-message.ts';
 import { runFlowLoad } from './load/flow-load.ts';
 import { runIdleLoad } from './load/idle-load.ts';
@@ -13,7 +14,7 @@ process.on('disconnect', () => {
   process.exit(1);
 });
 process.once('message', (plan) => {
-  run(plan as Plan)
+  void run(plan as Plan)
     .then((measurement): GeneratorReply => ({ measurement }))
     .catch((error: unknown): GeneratorReply => ({ failure: errorMessage(error) }))
     .then((reply) => {
@@ -23,9 +24,10 @@ process.once('message', (plan) => {
     });
 });
 
-function run(plan: Plan): Promise<Measurement> {
+async function run(plan: Plan): Promise<Measurement> {
+  if (plan.pin) await pinProcess(process.pid, 'generator');
   const found = CASES.find((each) => each.name === plan.caseName);
-  if (found === undefined) return Promise.reject(new Error(`unknown case ${plan.caseName}`));
+  if (found === undefined) throw new Error(`unknown case ${plan.caseName}`);
   switch (found.kind) {
     case 'flow':
       return runFlowLoad(found, plan);

@@ -8,6 +8,7 @@ import { mosquitto } from './brokers/mosquitto.ts';
 import { shoal } from './brokers/shoal.ts';
 import { shoalCommit } from './brokers/shoal-commit.ts';
 import type { Case } from './cases.ts';
+import { pinProcess } from './core-pinning.ts';
 import { errorMessage } from './error-message.ts';
 import type { Measurement } from './measurement.ts';
 import { parseOptions, USAGE } from './options.ts';
@@ -129,6 +130,7 @@ async function measure(
   let broker: RunningBroker | undefined;
   try {
     broker = await driver.start();
+    if (options.pin) await pinProcess(broker.pid, 'broker');
     return await runGenerator({
       caseName: each.name,
       port: broker.port,
@@ -138,6 +140,7 @@ async function measure(
       window: options.window,
       warmUpMs: options.warmUpSeconds * 1000,
       measureMs: options.seconds * 1000,
+      pin: options.pin,
     });
   } finally {
     await broker?.stop();

@@ -12,6 +12,8 @@ export interface Plan {
   readonly window: number;
   readonly warmUpMs: number;
   readonly measureMs: number;
+  /** Whether the generator is to stay on its own core. */
+  readonly pin: boolean;
 }
 
 /** What one run gave. Rates and times are of the steady phase; losses are of the whole run. */

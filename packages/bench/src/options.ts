@@ -16,6 +16,7 @@ export interface Options {
   readonly level: ProtocolLevel;
   readonly write: boolean;
   readonly json: boolean;
+  readonly pin: boolean;
   readonly mosquittoInflight?: number;
   readonly compare?: string;
   readonly external: readonly ExternalBroker[];
@@ -45,6 +46,7 @@ export const USAGE = `npm run bench -- [options]
   --external NAME=PORT:PID  also measure a broker that already runs; may be repeated
   --compare REF        also build and measure Shoal as of this git commit
   --quick              64 bytes, one run, 2 s measured, 1 s warm-up
+  --pin                keep the generator on one core and the brokers off it
   --json               print the medians as JSON too
   --write              write packages/bench/RESULTS.md`;
 
@@ -70,6 +72,7 @@ export function parseOptions(args: readonly string[]): Options | undefined {
       compare: { type: 'string' },
       quick: { type: 'boolean' },
       json: { type: 'boolean' },
+      pin: { type: 'boolean' },
       write: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -97,6 +100,7 @@ export function parseOptions(args: readonly string[]): Options | undefined {
     level,
     write: values.write === true,
     json: values.json === true,
+    pin: values.pin === true,
     external: (values.external ?? []).map(parseExternal),
     ...(values['mosquitto-inflight'] === undefined
       ? {}

@@ -200,7 +200,7 @@ export class RawClient {
 
   #settle(firstByte: number, start: number, end: number): void {
     const waiter = this.#waiter;
-    if (waiter === undefined || waiter.type !== firstByte >>> 4) return;
+    if (waiter?.type !== firstByte >>> 4) return;
     this.#waiter = undefined;
     clearTimeout(waiter.timer);
     waiter.resolve(Buffer.from(readBuffer.subarray(start, end)));

@@ -14,7 +14,7 @@ import { Subscriber } from './subscriber.ts';
 import { perMessage, startUsageWindow } from './usage-window.ts';
 
 const STALL_MS = 2_000;
-const DRAIN_MS_MAX = 20_000;
+const DRAIN_MS_MAX = 60_000;
 const POLL_MS = 50;
 const FILTERS_PER_HOLDER = 1_000;
 const FILTERS_PER_SUBSCRIBE = 100;
