@@ -1,6 +1,11 @@
 export { ProtocolError } from './errors.ts';
 export { DEFAULT_LIMITS } from './limits.ts';
 export type { Limits } from './limits.ts';
+export { Node } from './node.ts';
+export type { ClientInfo, NodeEvents, NodeParts, NodeReport } from './node.ts';
+export { Connection } from './connection/connection.ts';
+export type { SharedStrategy } from './delivery/shared-choice.ts';
+export type { Scheduler } from './ports/scheduler.ts';
 export { Message } from './message.ts';
 export { AckType } from './packet.ts';
 export type {

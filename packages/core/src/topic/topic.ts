@@ -10,12 +10,15 @@ export class Topic {
   /** UTF-8 of `name`. Never written to. */
   readonly bytes: Uint8Array;
   readonly hash: number;
+  /** Belongs to the server: begins with `$`. Clients cannot publish to it [MQTT-4.7.2-1]. */
+  readonly system: boolean;
   /** Who gets messages of this topic, as of the last look-up; the route table says when it is stale. */
   matches: Matches | undefined;
   constructor(name: string, bytes: Uint8Array, hash: number) {
     this.name = name;
     this.bytes = bytes;
     this.hash = hash;
+    this.system = name.startsWith('$');
     this.matches = undefined;
   }
 }

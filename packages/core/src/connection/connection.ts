@@ -1,0 +1,976 @@
+import { Outbox, AckOutcome, PACKET_BYTES_UNLIMITED } from '../delivery/outbox.ts';
+import { QueueReader } from '../delivery/queue-reader.ts';
+import type { Publisher } from '../delivery/router.ts';
+import { ProtocolError } from '../errors.ts';
+import type { Message } from '../message.ts';
+import type { ClientInfo, Node } from '../node.ts';
+import { AckType } from '../packet.ts';
+import type {
+  AuthPacket,
+  ConnectPacket,
+  DisconnectPacket,
+  OutgoingPacket,
+  PacketHandler,
+  ProtocolVersion,
+  SubscribePacket,
+  UnsubscribePacket,
+} from '../packet.ts';
+import type { EnhancedAuthentication, Principal } from '../ports/access.ts';
+import type { Channel, ChannelHandler, CloseReason } from '../ports/channel.ts';
+import type { ClaimedSession, OwnerToken } from '../ports/state-store.ts';
+import { ReasonCode } from '../reason-code.ts';
+import { RetainedDelivery } from '../retained/retained-delivery.ts';
+import type { RetainedConsumer, RetainedRequest } from '../retained/retained-delivery.ts';
+import { SessionTarget } from '../route/subscription.ts';
+import { Timer } from '../timer-wheel.ts';
+import type { TimerOwner } from '../timer-wheel.ts';
+import { AckQueue } from './ack-queue.ts';
+import { Authentication } from './authentication.ts';
+import { ReceiveState } from './receive-state.ts';
+import { connackProperties, grantConnect, refuseConnect } from './connect.ts';
+import type { ConnectGrant } from './connect.ts';
+import { subscribe, unsubscribe } from './subscribe.ts';
+
+/** Milliseconds for which a closed connection is still read, so that the client gets to see our last packet. */
+const DRAIN_MS = 2_000;
+
+/**
+ * The life of a connection:
+ *
+ *   (accepted) ──▶ connect ── CONNECT ──▶ opening ── CONNACK ──▶ connected ──▶ closed
+ *                     │                   │     ▲                                 ▲
+ *                     │             AUTH  ▼     │ AUTH                            │
+ *                     │                authenticating ────────────────────────────┤
+ *                     └──── deadline, not MQTT, client gone ──────────────────────┘
+ *
+ * `opening` waits for the access port and the store; nothing is decoded meanwhile, so packets that come before
+ * CONNACK left are handled after it, in order. `authenticating` waits for an AUTH of the client.
+ */
+type State = 'connect' | 'opening' | 'authenticating' | 'connected' | 'closed';
+
+/**
+ * One network connection and, once connected, the session it serves. Packets come in through `PacketHandler`,
+ * everything goes out through the channel. Small: there are tens of thousands, most of them idle.
+ */
+export class Connection
+  implements PacketHandler, ChannelHandler, TimerOwner, Publisher, RetainedConsumer
+{
+  readonly node: Node;
+  readonly channel: Channel;
+  decodingPaused = false;
+  version: ProtocolVersion = 5;
+  clientId = '';
+  principal: Principal | undefined = undefined;
+  #state: State = 'connect';
+  #grant: ConnectGrant | undefined = undefined;
+  #token: OwnerToken = '';
+  #target: SessionTarget | undefined = undefined;
+  #outbox: Outbox | undefined = undefined;
+  #reader: QueueReader | undefined = undefined;
+  #retained: RetainedDelivery | undefined = undefined;
+  #receive: ReceiveState | undefined = undefined;
+  #acks: AckQueue | undefined = undefined;
+  #authentication: Authentication | undefined = undefined;
+  /** Milliseconds of silence after which the client is taken for dead; 0: never [MQTT-3.1.2-22]. */
+  #silenceMaxMs = 0;
+  #lastReceivedMs: number;
+  /** When the first byte of the packet that is not complete yet came; 0: none is under way. */
+  #partialSinceMs = 0;
+  /** When the client last acknowledged something, or had nothing to. */
+  #lastProgressMs = 0;
+  readonly #timer: Timer;
+
+  constructor(node: Node, channel: Channel) {
+    this.node = node;
+    this.channel = channel;
+    this.#lastReceivedMs = node.parts.clock.monotonicMs();
+    this.#timer = new Timer(this);
+    node.timers.arm(this.#timer, this.#lastReceivedMs + node.limits.connectTimeoutMs);
+  }
+
+  /** The session that this connection serves; only while connected. */
+  get target(): SessionTarget | undefined {
+    return this.#target;
+  }
+
+  get token(): OwnerToken {
+    return this.#token;
+  }
+
+  get connected(): boolean {
+    return this.#state === 'connected';
+  }
+
+  /** Reason strings may be sent: Request Problem Information is not 0 [MQTT-3.1.2-29]. */
+  get problemInformation(): boolean {
+    return this.#grant?.packet.properties.requestProblemInformation ?? true;
+  }
+
+  // PacketHandler
+
+  onConnect(packet: ConnectPacket): void {
+    this.node.counters.packetsReceived[1]!++;
+    this.version = packet.protocolVersion;
+    this.#state = 'opening';
+    this.decodingPaused = true;
+    this.node.timers.arm(
+      this.#timer,
+      this.node.parts.clock.monotonicMs() + 2 * this.node.limits.connectTimeoutMs,
+    );
+    void this.#open(packet);
+  }
+
+  onPublish(message: Message): void {
+    if (this.#state !== 'connected') {
+      this.#refuseEarlyPacket();
+      return;
+    }
+    const { node } = this;
+    node.counters.countPublishReceived(message.qos, message.payloadBytes);
+    message.publisher = this.clientId;
+    message.expiresAtMs =
+      message.expiryInterval < 0
+        ? 0
+        : node.parts.clock.wallMs() + Math.max(message.expiryInterval, 0) * 1000;
+    if (!this.principal!.unrestricted || message.topic.system) {
+      this.#authorizeAndAccept(message);
+      return;
+    }
+    this.#accept(message);
+  }
+
+  onAck(type: AckType, packetId: number, reasonCode: number): void {
+    if (this.#state !== 'connected') {
+      this.#refuseEarlyPacket();
+      return;
+    }
+    this.node.counters.packetsReceived[type]!++;
+    if (type === AckType.Pubrel) {
+      this.#receive!.release(packetId);
+      return;
+    }
+    this.#lastProgressMs = this.#lastReceivedMs;
+    const outcome =
+      this.#reader === undefined
+        ? this.#outbox!.acknowledge(type, packetId, reasonCode)
+        : this.#reader.acknowledge(type, packetId, reasonCode);
+    if (outcome === AckOutcome.Done) return;
+    if (outcome === AckOutcome.Mismatch) {
+      this.#fail(
+        new ProtocolError(
+          ReasonCode.ProtocolError,
+          'MQTT-4.3.3-4',
+          'an acknowledgement of the wrong type',
+        ),
+      );
+      return;
+    }
+    // An identifier that we do not know may come from a session that we lost: let the client get over it.
+    if (type === AckType.Pubrec && reasonCode < 0x80) {
+      this.writeAck(AckType.Pubrel, packetId, ReasonCode.PacketIdentifierNotFound);
+    }
+  }
+
+  onSubscribe(packet: SubscribePacket): void {
+    if (this.#state !== 'connected') {
+      this.#refuseEarlyPacket();
+      return;
+    }
+    this.node.counters.packetsReceived[8]!++;
+    this.#waitFor(subscribe(this, packet));
+  }
+
+  onUnsubscribe(packet: UnsubscribePacket): void {
+    if (this.#state !== 'connected') {
+      this.#refuseEarlyPacket();
+      return;
+    }
+    this.node.counters.packetsReceived[10]!++;
+    this.#waitFor(unsubscribe(this, packet));
+  }
+
+  onPingreq(): void {
+    if (this.#state !== 'connected') {
+      this.#refuseEarlyPacket();
+      return;
+    }
+    this.node.counters.packetsReceived[12]!++;
+    this.send({ kind: 'pingresp' });
+  }
+
+  onDisconnect(packet: DisconnectPacket): void {
+    this.node.counters.packetsReceived[14]!++;
+    if (this.#state !== 'connected') {
+      this.#close('client_disconnect', undefined);
+      return;
+    }
+    const asked = packet.sessionExpiryInterval;
+    if (asked !== undefined && asked > 0 && this.#grant!.requestedExpiry === 0) {
+      // A session that was to end with its connection cannot be made to last (MQTT 5.0 §3.14.2.2.2).
+      this.#fail(
+        new ProtocolError(
+          ReasonCode.ProtocolError,
+          '§3.14.2.2.2',
+          'Session Expiry Interval raised from 0',
+        ),
+      );
+      return;
+    }
+    this.#close('client_disconnect', undefined, {
+      discardWill: packet.reasonCode === ReasonCode.Success,
+      expiryInterval:
+        asked === undefined ? undefined : Math.min(asked, this.node.limits.sessionExpiryMax),
+    });
+  }
+
+  onAuth(packet: AuthPacket): void {
+    this.node.counters.packetsReceived[15]!++;
+    const authentication = this.#authentication;
+    if (authentication === undefined) {
+      this.#fail(
+        new ProtocolError(
+          ReasonCode.ProtocolError,
+          'MQTT-4.12.0-6',
+          'AUTH without an Authentication Method',
+        ),
+      );
+      return;
+    }
+    const problem = authentication.problemWith(packet, this.#state === 'connected');
+    if (problem !== undefined) {
+      this.#fail(problem);
+      return;
+    }
+    this.decodingPaused = true;
+    if (this.#state === 'connected') {
+      this.#waitFor(this.#reauthenticate(authentication, packet));
+    } else {
+      this.#state = 'opening';
+      void this.#authenticated(authentication.step(packet.authenticationData), this.#grant!);
+    }
+  }
+
+  onDecodeError(error: ProtocolError): void {
+    this.#fail(error);
+  }
+
+  onBatchEnd(packets: number, partialBytes: number): void {
+    const nowMs = this.node.parts.clock.monotonicMs();
+    this.#lastReceivedMs = nowMs;
+    if (partialBytes === 0) {
+      this.#partialSinceMs = 0;
+    } else if (packets > 0 || this.#partialSinceMs === 0) {
+      this.#partialSinceMs = nowMs;
+      const deadline = nowMs + this.node.limits.packetTimeoutMs;
+      if (this.#state === 'connected' && (!this.#timer.armed || this.#timer.atMs > deadline)) {
+        this.node.timers.arm(this.#timer, deadline);
+      }
+    }
+    if (packets === 0) return;
+    this.node.router.flush();
+    if (this.#reader !== undefined) this.#reader.onBatchEnd();
+    this.#progressed();
+  }
+
+  // ChannelHandler
+
+  onDrain(): void {
+    this.#lastProgressMs = this.node.parts.clock.monotonicMs();
+    if (this.#reader !== undefined) this.#reader.onBatchEnd();
+    this.#progressed();
+  }
+
+  onClosed(reason: 'client_eof' | 'io_error' | 'slow_consumer' | 'server'): void {
+    if (this.#state !== 'closed') {
+      this.#finish(reason === 'server' ? 'io_error' : reason, {});
+    }
+  }
+
+  // TimerOwner: one timer for the CONNECT deadline, keep alive, half-received packets and clients that stall.
+
+  onTimer(nowMs: number): void {
+    if (this.#state === 'closed') return;
+    if (this.#state !== 'connected') {
+      this.#close('protocol_error', undefined);
+      return;
+    }
+    if (this.#silenceMaxMs > 0 && nowMs - this.#lastReceivedMs >= this.#silenceMaxMs) {
+      this.#close('keepalive_timeout', ReasonCode.KeepAliveTimeout);
+      return;
+    }
+    const { packetTimeoutMs } = this.node.limits;
+    if (this.#partialSinceMs > 0 && nowMs - this.#partialSinceMs >= packetTimeoutMs) {
+      this.#close('protocol_error', ReasonCode.ProtocolError);
+      return;
+    }
+    const expiresAtMs = this.principal?.expiresAtMs;
+    if (expiresAtMs !== undefined && this.node.parts.clock.wallMs() >= expiresAtMs) {
+      this.#close('not_authorized', ReasonCode.NotAuthorized);
+      return;
+    }
+    if (this.#stalled(nowMs)) {
+      this.#close('slow_consumer', ReasonCode.QuotaExceeded);
+      return;
+    }
+    this.#armTimer(nowMs);
+  }
+
+  /** The event loop stood still: what clients sent meanwhile has not been read. */
+  extendDeadlines(stalledMs: number): void {
+    this.#lastReceivedMs += stalledMs;
+    this.#lastProgressMs += stalledMs;
+    if (this.#partialSinceMs > 0) this.#partialSinceMs += stalledMs;
+  }
+
+  // Publisher
+
+  holdFor(outbox: Outbox): void {
+    // A client is not held for its own sake: it may be the one that has to acknowledge.
+    if (outbox !== this.#outbox && this.node.hold(this, outbox)) this.channel.pauseReading();
+  }
+
+  /** The reason to read less has gone. */
+  endHold(): void {
+    if (this.#state === 'closed') return;
+    // What lay unread is not silence.
+    this.#lastReceivedMs = this.node.parts.clock.monotonicMs();
+    this.channel.resumeReading();
+  }
+
+  // RetainedConsumer
+
+  get hungry(): boolean {
+    const outbox = this.#outbox;
+    return outbox !== undefined && outbox.waiting === 0 && outbox.channel.backlogBytes < 65_536;
+  }
+
+  deliverRetained(message: Message, request: RetainedRequest): void | Promise<void> {
+    const target = this.#target;
+    if (target === undefined) return undefined;
+    if (this.principal!.unrestricted) {
+      this.node.router.deliverRetained(message, target, request);
+      return undefined;
+    }
+    return this.authorize('receive', message.topic.name, message.qos, true).then((allowed) => {
+      if (allowed && this.connected) {
+        this.node.router.deliverRetained(message, target, request);
+      } else {
+        this.node.counters.messagesDropped.unauthorized += 1;
+      }
+    });
+  }
+
+  // For the handlers in this folder.
+
+  /** Asks the access port; every failure means no. */
+  async authorize(
+    action: 'publish' | 'subscribe' | 'receive',
+    topic: string,
+    qos: 0 | 1 | 2,
+    retain: boolean,
+  ): Promise<boolean> {
+    try {
+      return await this.node.parts.access.authorize({
+        principal: this.principal!,
+        clientId: this.clientId,
+        action,
+        topic,
+        qos,
+        retain,
+      });
+    } catch {
+      this.node.counters.authResults.simple.failed += 1;
+      return false;
+    }
+  }
+
+  /** Sends a packet. One that does not fit the client's Maximum Packet Size is not sent. */
+  send(packet: OutgoingPacket): void {
+    if (this.#state === 'closed') return;
+    const sent = this.node.parts.encoder.packet(
+      this.channel,
+      packet,
+      this.version,
+      this.#grant?.packetBytesMax ?? PACKET_BYTES_UNLIMITED,
+    );
+    if (sent) this.node.counters.packetsSent[PACKET_TYPES[packet.kind]]!++;
+  }
+
+  writeAck(type: AckType, packetId: number, reasonCode: number): void {
+    if (this.#state === 'closed') return;
+    this.node.counters.packetsSent[type]!++;
+    this.node.parts.encoder.ack(this.channel, type, packetId, reasonCode, this.version);
+  }
+
+  /** Sends the retained messages for a new subscription, after what was sent so far. */
+  startRetained(request: RetainedRequest): void {
+    if (this.#state === 'closed') return;
+    this.#retained ??= new RetainedDelivery(
+      {
+        index: this.node.retained,
+        store: this.node.parts.store,
+        scheduler: this.node.parts.scheduler,
+      },
+      this,
+      () => {
+        this.storeLost('failed');
+      },
+    );
+    this.#retained.add(request);
+  }
+
+  /** The session belongs to another connection, or the store cannot be relied on: this connection must end. */
+  storeLost(why: 'fenced' | 'failed'): void {
+    if (why === 'fenced') this.#close('takeover', ReasonCode.SessionTakenOver);
+    else this.#close('overload', ReasonCode.ServerUnavailable);
+  }
+
+  /** Another connection has taken the session. */
+  takenOver(): void {
+    this.node.parts.events.report({ event: 'session.taken_over', clientId: this.clientId });
+    this.node.counters.sessionEvents.takeover_local += 1;
+    this.#close('takeover', ReasonCode.SessionTakenOver);
+  }
+
+  /** The node is stopping. */
+  shutDown(): void {
+    this.#close('server_shutdown', ReasonCode.ServerShuttingDown);
+  }
+
+  /** Ends the connection on behalf of an operator or an embedding program. */
+  disconnect(reasonCode: number): void {
+    this.#close('server_shutdown', reasonCode);
+  }
+
+  fail(error: ProtocolError): void {
+    this.#fail(error);
+  }
+
+  // CONNECT
+
+  async #open(packet: ConnectPacket): Promise<void> {
+    const { node } = this;
+    const refusal = refuseConnect(packet, node.limits);
+    if (refusal !== undefined) {
+      this.#fail(refusal);
+      return;
+    }
+    const clientId = packet.clientId === '' ? `auto-${node.parts.random.id()}` : packet.clientId;
+    this.clientId = clientId;
+    const grant = grantConnect(packet, node.limits);
+    this.#grant = grant;
+    const authentication = new Authentication(node, packet, {
+      remoteAddress: this.channel.remoteAddress,
+      listener: this.channel.listener,
+    });
+    this.#authentication = authentication.enhanced ? authentication : undefined;
+    await this.#authenticated(authentication.start(), grant);
+  }
+
+  async #authenticated(
+    answer: ReturnType<EnhancedAuthentication['step']>,
+    grant: ConnectGrant,
+  ): Promise<void> {
+    const result = await answer;
+    if (this.#state === 'closed') return;
+    if (result.outcome === 'rejected') {
+      this.node.counters.connect(this.version, result.reasonCode);
+      this.#refuse(result.reasonCode, result.reasonString, 'not_authorized');
+      return;
+    }
+    if (result.outcome === 'continue') {
+      this.#state = 'authenticating';
+      this.send({
+        kind: 'auth',
+        reasonCode: ReasonCode.ContinueAuthentication,
+        ...this.#authentication?.properties(result.authenticationData),
+      });
+      this.decodingPaused = false;
+      this.channel.resumeDecoding();
+      return;
+    }
+    this.principal = result.principal;
+    const { will } = grant.packet;
+    if (will !== undefined) {
+      const allowed =
+        !will.topic.startsWith('$') &&
+        (this.principal.unrestricted ||
+          (await this.authorize('publish', will.topic, will.qos, will.retain)));
+      if (this.closed) return;
+      if (!allowed) {
+        this.#refuse(ReasonCode.NotAuthorized, 'the will may not be published', 'not_authorized');
+        return;
+      }
+    }
+    await this.#claim(grant, result.authenticationData);
+  }
+
+  get closed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  async #claim(grant: ConnectGrant, authenticationData: Uint8Array | undefined): Promise<void> {
+    const { node, clientId } = this;
+    const { packet } = grant;
+    this.#token = node.nextToken();
+    let claimed: ClaimedSession;
+    try {
+      claimed = await node.parts.store.claim({
+        clientId,
+        token: this.#token,
+        cleanStart: packet.cleanStart,
+        expiryInterval: grant.expiryInterval,
+        protocolVersion: packet.protocolVersion,
+        username: this.principal!.username,
+        will: packet.will,
+      });
+    } catch (error) {
+      node.storeFailed('claim', error);
+      // Common clients never come back from a refused CONNACK: they do from a closed socket.
+      this.#close('overload', undefined);
+      return;
+    }
+    if (claimed.endedIncarnation !== undefined) {
+      node.endSession(clientId, claimed.endedIncarnation);
+      node.counters.sessionEvents.discarded += 1;
+    }
+    const previous = node.connections.get(clientId);
+    if (previous !== undefined) previous.takenOver();
+    else if (claimed.previousToken !== '') {
+      node.parts.peers.takeOver(clientId, claimed.previousToken);
+      node.counters.sessionEvents.takeover_remote += 1;
+    }
+    node.carryOut({ wills: claimed.wills, ended: [] }, 'takeover');
+    if (this.closed) {
+      this.#release({ discardWill: true });
+      return;
+    }
+    await this.#resume(grant, claimed);
+    if (this.closed) return;
+    this.#start(grant, claimed, authenticationData);
+  }
+
+  /** Makes the session a destination again, with the subscriptions its user may still have. */
+  async #resume(grant: ConnectGrant, claimed: ClaimedSession): Promise<void> {
+    const { node, clientId } = this;
+    // A resumed session lives in the store until it ends, also when it is to end with this connection.
+    const persistent = grant.expiryInterval > 0 || claimed.sessionPresent;
+    const target = persistent
+      ? node.targetOf(clientId, claimed.incarnation)
+      : new SessionTarget(clientId, claimed.incarnation, false);
+    this.#target = target;
+    const revoked: string[] = [];
+    for (const subscription of claimed.subscriptions) {
+      const allowed =
+        this.principal!.unrestricted ||
+        (await this.authorize('subscribe', subscription.filter, subscription.qos, false));
+      if (!allowed) revoked.push(subscription.filter);
+      else if (!target.subscriptions.has(subscription.filter)) {
+        node.addSubscription(target, subscription);
+      }
+    }
+    if (revoked.length === 0) return;
+    for (const filter of revoked) node.removeSubscription(target, filter);
+    try {
+      const result = await node.parts.store.changeSubscriptions(target, this.#token, [], revoked);
+      if (result === 'fenced') this.storeLost('fenced');
+    } catch (error) {
+      node.storeFailed('changeSubscriptions', error);
+      this.storeLost('failed');
+    }
+  }
+
+  #start(
+    grant: ConnectGrant,
+    claimed: ClaimedSession,
+    authenticationData: Uint8Array | undefined,
+  ): void {
+    const { node, clientId } = this;
+    const target = this.#target!;
+    const outbox = new Outbox(
+      node.delivery,
+      this.channel,
+      {
+        version: this.version,
+        clientId,
+        receiveMaximum: grant.receiveMaximum,
+        packetBytesMax: grant.packetBytesMax,
+        topicAliasMaximum: grant.topicAliasMaximum,
+      },
+      () => {
+        this.#close('slow_consumer', ReasonCode.QuotaExceeded);
+      },
+    );
+    this.#outbox = outbox;
+    this.#receive = new ReceiveState(
+      this,
+      target.persistent ? target : undefined,
+      claimed.incoming,
+    );
+    target.outbox = outbox;
+    node.connections.set(clientId, this);
+    this.#state = 'connected';
+    this.#silenceMaxMs = grant.keepAlive * 1500;
+    const nowMs = node.parts.clock.monotonicMs();
+    this.#lastReceivedMs = nowMs;
+    this.#lastProgressMs = nowMs;
+    this.#armTimer(nowMs);
+    node.counters.connect(this.version, ReasonCode.Success);
+    node.counters.listener(this.channel.listener).connected[this.version]!++;
+    node.counters.sessionEvents[claimed.sessionPresent ? 'resumed' : 'created'] += 1;
+    this.send({
+      kind: 'connack',
+      // 3.1 has no Session Present flag.
+      sessionPresent: claimed.sessionPresent && this.version !== 3,
+      reasonCode: ReasonCode.Success,
+      properties: {
+        ...connackProperties(grant, clientId, node.limits),
+        ...this.#authentication?.properties(authenticationData),
+      },
+    });
+    if (target.persistent) {
+      const reader = new QueueReader(
+        node.delivery,
+        node.parts.store,
+        target,
+        this.#token,
+        outbox,
+        claimed,
+        (why) => {
+          this.storeLost(why);
+        },
+      );
+      this.#reader = reader;
+      target.reader = reader;
+      reader.start();
+    }
+    node.parts.events.connected?.(this.#info());
+    node.parts.events.report({
+      event: 'client.connected',
+      clientId,
+      remoteAddress: this.channel.remoteAddress,
+      sessionPresent: claimed.sessionPresent,
+    });
+    this.decodingPaused = false;
+    this.channel.resumeDecoding();
+  }
+
+  async #reauthenticate(authentication: Authentication, packet: AuthPacket): Promise<void> {
+    const result = await authentication.step(packet.authenticationData);
+    if (this.closed) return;
+    switch (result.outcome) {
+      case 'rejected':
+        this.#close('not_authorized', result.reasonCode);
+        return;
+      case 'accepted':
+        this.principal = result.principal;
+        break;
+      case 'continue':
+        break;
+    }
+    this.send({
+      kind: 'auth',
+      reasonCode:
+        result.outcome === 'accepted' ? ReasonCode.Success : ReasonCode.ContinueAuthentication,
+      ...authentication.properties(result.authenticationData),
+    });
+  }
+
+  // PUBLISH
+
+  #accept(message: Message): void {
+    const { node } = this;
+    if (node.parts.events.published !== undefined) {
+      node.parts.events.published(message.owned(), this.clientId);
+    }
+    switch (message.qos) {
+      case 0:
+        node.router.publish(message, this, '');
+        return;
+      case 1: {
+        if (this.#acks !== undefined && this.version === 5 && this.#atReceiveMaximum()) return;
+        const reasonCode = node.router.publish(message, this, '');
+        if (reasonCode >= 0) {
+          this.acknowledge(AckType.Puback, message.packetId, reasonCode);
+          return;
+        }
+        const slot = this.acks.push(AckType.Puback, message.packetId);
+        const pending = node.router.takePending();
+        pending.whenDone(() => {
+          if (pending.failed) this.storeLost('failed');
+          else this.acks.settle(slot, pending.reasonCode);
+        });
+        return;
+      }
+      case 2:
+        this.#receive!.publish(message);
+    }
+  }
+
+  /** Counts what the client has under way; more than it was told is an error of its own [MQTT-3.3.4-7]. */
+  #atReceiveMaximum(): boolean {
+    if (this.outstanding < this.node.limits.receiveMaximum) return false;
+    this.#fail(
+      new ProtocolError(
+        ReasonCode.ReceiveMaximumExceeded,
+        'MQTT-3.3.4-7',
+        'more QoS 1 and 2 messages under way than Receive Maximum',
+      ),
+    );
+    return true;
+  }
+
+  /** QoS 1 and 2 messages of the client that are not yet acknowledged in full. */
+  get outstanding(): number {
+    return (this.#acks?.length ?? 0) + (this.#receive?.held ?? 0);
+  }
+
+  #authorizeAndAccept(message: Message): void {
+    // Topics of the server are not for clients to write to, whoever they are.
+    const allowed = message.topic.system
+      ? false
+      : this.node.parts.access.authorize({
+          principal: this.principal!,
+          clientId: this.clientId,
+          action: 'publish',
+          topic: message.topic.name,
+          qos: message.qos,
+          retain: message.retain,
+        });
+    if (allowed === true) this.#accept(message);
+    else if (allowed === false) this.#acceptNot(message);
+    else {
+      const owned = message.owned();
+      this.#waitFor(
+        allowed.then(
+          (answer) => {
+            if (this.closed) return;
+            if (answer) this.#accept(owned);
+            else this.#acceptNot(owned);
+            this.node.router.flush();
+          },
+          () => {
+            if (!this.closed) this.#acceptNot(owned);
+          },
+        ),
+      );
+    }
+  }
+
+  /**
+   * A message that may not be published. 5.0 clients are told; 3.1.1 has no way to say no but to close the
+   * connection, or to acknowledge and discard [MQTT3-3.3.5-2]: we do the latter, as Mosquitto does.
+   */
+  #acceptNot(message: Message): void {
+    this.node.counters.messagesDropped.unauthorized += 1;
+    if (message.qos === 1) {
+      this.acknowledge(AckType.Puback, message.packetId, ReasonCode.NotAuthorized);
+    } else if (message.qos === 2) {
+      this.#receive!.refuse(message.packetId, ReasonCode.NotAuthorized);
+    }
+  }
+
+  /** Acknowledgements that have to wait for something. */
+  get acks(): AckQueue {
+    this.#acks ??= new AckQueue((slot) => {
+      this.writeAck(slot.type, slot.packetId, slot.reasonCode);
+    });
+    return this.#acks;
+  }
+
+  /** Writes an acknowledgement now, or behind those that wait. */
+  acknowledge(type: AckType, packetId: number, reasonCode: number): void {
+    if (this.#acks === undefined || this.#acks.length === 0) {
+      this.writeAck(type, packetId, reasonCode);
+    } else {
+      this.#acks.settle(this.#acks.push(type, packetId), reasonCode);
+    }
+  }
+
+  // The end
+
+  /** Nothing is decoded until `work` is done. */
+  #waitFor(work: Promise<void>): void {
+    this.decodingPaused = true;
+    void work.then(() => {
+      if (this.#state === 'closed') return;
+      this.decodingPaused = false;
+      this.channel.resumeDecoding();
+    });
+  }
+
+  /** A packet other than AUTH and DISCONNECT while the connection is not yet open [MQTT-3.1.2-30]. */
+  #refuseEarlyPacket(): void {
+    if (this.#state === 'closed') return;
+    this.#fail(
+      new ProtocolError(ReasonCode.ProtocolError, 'MQTT-3.1.2-30', 'a packet before CONNACK'),
+    );
+  }
+
+  #fail(error: ProtocolError): void {
+    if (this.#state === 'closed') return;
+    if (this.#state === 'connected') {
+      this.#reportClose('protocol_error', error.message);
+      this.#close('protocol_error', error.reasonCode);
+    } else {
+      this.#refuse(error.reasonCode, error.message, 'protocol_error');
+    }
+  }
+
+  /** Ends a connection that has no session yet: CONNACK with a reason code once CONNECT was understood. */
+  #refuse(reasonCode: number, reasonString: string | undefined, reason: CloseReason): void {
+    this.node.parts.events.report({
+      event: 'connection.refused',
+      remoteAddress: this.channel.remoteAddress,
+      reasonCode,
+      message: reasonString ?? '',
+    });
+    if (this.#grant !== undefined || reasonCode !== ReasonCode.MalformedPacket) {
+      this.node.counters.connect(this.#grant === undefined ? 0 : this.version, reasonCode);
+    }
+    const answer =
+      this.#state !== 'connect' || reasonCode === ReasonCode.UnsupportedProtocolVersion;
+    if (answer) {
+      this.send({ kind: 'connack', sessionPresent: false, reasonCode, properties: {} });
+    }
+    this.#close(reason, undefined);
+  }
+
+  #reportClose(reason: CloseReason, message: string): void {
+    this.node.parts.events.report({
+      event: 'connection.closed',
+      clientId: this.clientId,
+      remoteAddress: this.channel.remoteAddress,
+      reason,
+      message,
+    });
+  }
+
+  /** Ends the connection from our side. A reason code is sent in DISCONNECT to connected 5.0 clients. */
+  #close(
+    reason: CloseReason,
+    reasonCode: number | undefined,
+    end: { discardWill?: boolean; expiryInterval?: number | undefined } = {},
+  ): void {
+    if (this.#state === 'closed') return;
+    if (this.#state === 'connected' && reasonCode !== undefined) {
+      this.node.router.flush();
+      this.send({ kind: 'disconnect', reasonCode });
+    }
+    this.channel.end(DRAIN_MS);
+    this.#finish(reason, end);
+  }
+
+  /** Takes the connection out of everything. Runs once. */
+  #finish(
+    reason: CloseReason,
+    end: { discardWill?: boolean; expiryInterval?: number | undefined },
+  ): void {
+    const wasConnected = this.#state === 'connected';
+    this.#state = 'closed';
+    const { node } = this;
+    node.timers.disarm(this.#timer);
+    node.forget(this);
+    node.counters.connectionsClosed[reason] += 1;
+    this.#authentication?.abandon();
+    if (!wasConnected) return;
+    node.counters.listener(this.channel.listener).connected[this.version]!--;
+    const target = this.#target!;
+    const sentBelow = this.#reader?.sentBelow ?? 1;
+    this.#retained?.close();
+    this.#reader?.close();
+    if (target.outbox === this.#outbox) {
+      target.outbox = undefined;
+      target.reader = undefined;
+    }
+    if (!target.persistent) node.endTarget(target);
+    this.#outbox!.close((message, group) => {
+      node.router.redistribute(message, group);
+    });
+    if (node.connections.get(this.clientId) === this) node.connections.delete(this.clientId);
+    node.parts.events.disconnected?.(this.#info(), reason);
+    if (reason === 'takeover') return;
+    this.#release({ ...end, sentBelow });
+  }
+
+  #release(end: {
+    discardWill?: boolean;
+    expiryInterval?: number | undefined;
+    sentBelow?: number;
+  }): void {
+    const { node } = this;
+    node.parts.store
+      .release({
+        clientId: this.clientId,
+        token: this.#token,
+        discardWill: end.discardWill ?? false,
+        expiryInterval: end.expiryInterval,
+        sentBelow: end.sentBelow ?? 1,
+      })
+      .then(
+        (result) => {
+          if (result.outcome === 'ok') node.carryOut(result, 'connection_closed');
+        },
+        (error: unknown) => {
+          // The session stays claimed by a connection that is gone: a later claim, or the next sweep, ends it.
+          node.storeFailed('release', error);
+        },
+      );
+  }
+
+  #progressed(): void {
+    if (this.node.holding && this.#outbox !== undefined) this.node.relieve(this.#outbox);
+    if (this.#retained !== undefined) this.#retained.resume();
+  }
+
+  #stalled(nowMs: number): boolean {
+    const outbox = this.#outbox!;
+    if (outbox.waiting === 0) {
+      this.#lastProgressMs = nowMs;
+      return false;
+    }
+    return nowMs - this.#lastProgressMs >= this.node.limits.stallTimeoutMs;
+  }
+
+  #armTimer(nowMs: number): void {
+    const { limits } = this.node;
+    let atMs = nowMs + limits.stallTimeoutMs;
+    if (this.#silenceMaxMs > 0) {
+      atMs = Math.min(atMs, this.#lastReceivedMs + this.#silenceMaxMs);
+    }
+    if (this.#partialSinceMs > 0) {
+      atMs = Math.min(atMs, this.#partialSinceMs + limits.packetTimeoutMs);
+    }
+    const expiresAtMs = this.principal?.expiresAtMs;
+    if (expiresAtMs !== undefined) {
+      atMs = Math.min(atMs, nowMs + Math.max(expiresAtMs - this.node.parts.clock.wallMs(), 0));
+    }
+    this.node.timers.arm(this.#timer, atMs);
+  }
+
+  #info(): ClientInfo {
+    return {
+      clientId: this.clientId,
+      username: this.principal?.username ?? '',
+      remoteAddress: this.channel.remoteAddress,
+      listener: this.channel.listener,
+      protocolVersion: this.version,
+      cleanStart: this.#grant!.packet.cleanStart,
+      keepAlive: this.#grant!.keepAlive,
+    };
+  }
+}
+
+/** Packet type numbers, for the counters. */
+const PACKET_TYPES: Readonly<Record<OutgoingPacket['kind'], number>> = {
+  connack: 2,
+  puback: 4,
+  pubrec: 5,
+  pubrel: 6,
+  pubcomp: 7,
+  suback: 9,
+  unsuback: 11,
+  pingresp: 13,
+  disconnect: 14,
+  auth: 15,
+};

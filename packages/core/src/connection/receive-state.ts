@@ -1,0 +1,189 @@
+import { ProtocolError } from '../errors.ts';
+import type { Message } from '../message.ts';
+import { AckType } from '../packet.ts';
+import type { IncomingMessage, SessionRef } from '../ports/state-store.ts';
+import { ReasonCode } from '../reason-code.ts';
+import type { AckSlot } from './ack-queue.ts';
+import type { Connection } from './connection.ts';
+
+/**
+ * The receiver's half of QoS 2 for one connection. MQTT 5.0 §4.3.3.
+ *
+ *             PUBLISH / keep, PUBREC               PUBREL / PUBCOMP
+ *   (free) ──────────────────────────▶ (held) ──────────────────────▶ (free)
+ *                                      │    ▲
+ *                                      └────┘ PUBLISH / PUBREC
+ *
+ * A clean session holds its packet identifiers here. A persistent one has them in the store too, with the uid
+ * under which the message is fanned out, written before the fan-out begins: a node that dies in between leaves
+ * `pending` behind, the client repeats, and the fan-out is repeated under the same uid (P2).
+ */
+export class ReceiveState {
+  readonly #connection: Connection;
+  /** The persistent session; `undefined` for a clean one. */
+  readonly #session: SessionRef | undefined;
+  /** Identifiers whose message this node knows to be accepted, or is accepting on this connection. */
+  readonly #held: Set<number>;
+
+  constructor(
+    connection: Connection,
+    session: SessionRef | undefined,
+    incoming: readonly IncomingMessage[],
+  ) {
+    this.#connection = connection;
+    this.#session = session;
+    this.#held = new Set(
+      incoming.filter(({ state }) => state === 'done').map(({ packetId }) => packetId),
+    );
+  }
+
+  /** Messages held: they count against Receive Maximum until their PUBREL. */
+  get held(): number {
+    return this.#held.size;
+  }
+
+  publish(message: Message): void {
+    const connection = this.#connection;
+    const { packetId } = message;
+    // A retransmission, DUP or not, is acknowledged and not delivered again [MQTT-4.3.3-10].
+    if (this.#held.has(packetId)) {
+      connection.acknowledge(AckType.Pubrec, packetId, ReasonCode.Success);
+      return;
+    }
+    if (
+      connection.version === 5 &&
+      connection.outstanding >= connection.node.limits.receiveMaximum
+    ) {
+      connection.fail(
+        new ProtocolError(
+          ReasonCode.ReceiveMaximumExceeded,
+          'MQTT-3.3.4-7',
+          'more QoS 1 and 2 messages under way than Receive Maximum',
+        ),
+      );
+      return;
+    }
+    this.#held.add(packetId);
+    if (this.#session === undefined) this.#fanOut(message, '', undefined, undefined);
+    else void this.#publishKept(message.owned(), this.#session);
+  }
+
+  /** The message may not be published: it is not held, and PUBREC says why. */
+  refuse(packetId: number, reasonCode: number): void {
+    // 3.x has no way to say so: the exchange goes on as if it had been accepted.
+    if (this.#connection.version < 5) this.#held.add(packetId);
+    this.#connection.acknowledge(AckType.Pubrec, packetId, reasonCode);
+  }
+
+  /** PUBREL: the identifier is free; answered also when it is unknown, our PUBCOMP may have been lost. */
+  release(packetId: number): void {
+    const connection = this.#connection;
+    const held = this.#held.delete(packetId);
+    if (this.#session === undefined) {
+      connection.acknowledge(
+        AckType.Pubcomp,
+        packetId,
+        held ? ReasonCode.Success : ReasonCode.PacketIdentifierNotFound,
+      );
+      return;
+    }
+    const slot = connection.acks.push(AckType.Pubcomp, packetId);
+    connection.node.parts.store.endIncoming(this.#session, connection.token, packetId).then(
+      (result) => {
+        if (result === 'fenced') connection.storeLost('fenced');
+        else {
+          connection.acks.settle(
+            slot,
+            held ? ReasonCode.Success : ReasonCode.PacketIdentifierNotFound,
+          );
+        }
+      },
+      (error: unknown) => {
+        connection.node.storeFailed('endIncoming', error);
+        connection.storeLost('failed');
+      },
+    );
+  }
+
+  async #publishKept(message: Message, session: SessionRef): Promise<void> {
+    const connection = this.#connection;
+    const { store, random } = connection.node.parts;
+    const slot = connection.acks.push(AckType.Pubrec, message.packetId);
+    try {
+      const begun = await store.beginIncoming(
+        session,
+        connection.token,
+        message.packetId,
+        random.id(),
+      );
+      if (begun.outcome === 'fenced') {
+        connection.storeLost('fenced');
+      } else if (begun.repeated && begun.incoming.state === 'done') {
+        connection.acks.settle(slot, ReasonCode.Success);
+      } else if (!connection.closed) {
+        this.#fanOut(message, begun.incoming.uid, slot, session);
+        connection.node.router.flush();
+      }
+    } catch (error) {
+      connection.node.storeFailed('beginIncoming', error);
+      connection.storeLost('failed');
+    }
+  }
+
+  #fanOut(
+    message: Message,
+    uid: string,
+    slot: AckSlot | undefined,
+    session: SessionRef | undefined,
+  ): void {
+    const connection = this.#connection;
+    const { router } = connection.node;
+    const { packetId } = message;
+    const reasonCode = router.publish(message, connection, uid);
+    if (reasonCode >= 0) {
+      this.#kept(packetId, reasonCode, slot, session);
+      return;
+    }
+    const waiting = slot ?? connection.acks.push(AckType.Pubrec, packetId);
+    const pending = router.takePending();
+    pending.whenDone(() => {
+      if (pending.failed) connection.storeLost('failed');
+      else this.#kept(packetId, pending.reasonCode, waiting, session);
+    });
+  }
+
+  /** Everybody has the message: PUBREC, once the store knows (persistent sessions). */
+  #kept(
+    packetId: number,
+    reasonCode: number,
+    slot: AckSlot | undefined,
+    session: SessionRef | undefined,
+  ): void {
+    const connection = this.#connection;
+    // A refused message is not held: its identifier may be used again at once.
+    if (reasonCode >= 0x80) this.#held.delete(packetId);
+    if (slot === undefined) {
+      connection.acknowledge(AckType.Pubrec, packetId, reasonCode);
+      return;
+    }
+    if (session === undefined) {
+      connection.acks.settle(slot, reasonCode);
+      return;
+    }
+    const { store } = connection.node.parts;
+    const stored =
+      reasonCode >= 0x80
+        ? store.endIncoming(session, connection.token, packetId)
+        : store.finishIncoming(session, connection.token, packetId);
+    stored.then(
+      (result) => {
+        if (result === 'fenced') connection.storeLost('fenced');
+        else connection.acks.settle(slot, reasonCode);
+      },
+      (error: unknown) => {
+        connection.node.storeFailed('finishIncoming', error);
+        connection.storeLost('failed');
+      },
+    );
+  }
+}

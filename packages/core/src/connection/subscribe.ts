@@ -1,0 +1,133 @@
+import type { SubscribePacket, SubscribeRequest, UnsubscribePacket } from '../packet.ts';
+import type { RouteChange } from '../ports/peers.ts';
+import type { StoredSubscription } from '../ports/state-store.ts';
+import { ReasonCode } from '../reason-code.ts';
+import type { SessionTarget } from '../route/subscription.ts';
+import { topicFilterProblem } from '../topic/filter.ts';
+import { parseShare } from '../topic/share.ts';
+import type { Connection } from './connection.ts';
+
+/**
+ * Handles SUBSCRIBE: each filter is judged on its own, the accepted ones hold on every node before SUBACK leaves
+ * (P4), retained messages follow. [MQTT-3.8.4-1]
+ */
+export async function subscribe(connection: Connection, packet: SubscribePacket): Promise<void> {
+  const { node } = connection;
+  const target = connection.target!;
+  const reasonCodes: number[] = [];
+  const accepted: StoredSubscription[] = [];
+  let count = target.subscriptions.size;
+  for (const request of packet.requests) {
+    let reasonCode = judgeFilter(request, node.limits.topicLevelsMax);
+    if (reasonCode < 0x80 && !(await mayUse(connection, request))) {
+      reasonCode = ReasonCode.NotAuthorized;
+    }
+    if (reasonCode < 0x80 && !target.subscriptions.has(request.filter)) {
+      if (count >= node.limits.subscriptionsMax) reasonCode = ReasonCode.QuotaExceeded;
+      else count += 1;
+    }
+    reasonCodes.push(reasonCode);
+    if (reasonCode < 0x80) {
+      accepted.push({
+        filter: request.filter,
+        qos: request.qos,
+        noLocal: request.noLocal,
+        retainAsPublished: request.retainAsPublished,
+        retainHandling: request.retainHandling,
+        subscriptionIdentifier: packet.subscriptionIdentifier,
+      });
+    }
+  }
+  if (connection.closed || !(await store(connection, target, accepted, []))) return;
+  // Messages that were published before must not be sent under the new subscriptions.
+  node.router.flush();
+  const created = accepted.map((subscription) => node.addSubscription(target, subscription));
+  await node.parts.peers.announceRoutes(
+    accepted.map((subscription) =>
+      routeChange('add', subscription.filter, target, node.parts.nodeId),
+    ),
+  );
+  connection.send({ kind: 'suback', packetId: packet.packetId, reasonCodes });
+  accepted.forEach((subscription, index) => {
+    // Retained messages are not sent to shared subscriptions (MQTT 5.0 §4.8.2).
+    if (parseShare(subscription.filter) !== undefined) return;
+    const isNew = created[index] === true;
+    if (subscription.retainHandling === 2 || (subscription.retainHandling === 1 && !isNew)) return;
+    connection.startRetained({
+      filter: subscription.filter,
+      qos: subscription.qos,
+      identifier: subscription.subscriptionIdentifier,
+    });
+  });
+}
+
+/** Handles UNSUBSCRIBE: filters are compared character by character [MQTT-3.10.4-1]. */
+export async function unsubscribe(
+  connection: Connection,
+  packet: UnsubscribePacket,
+): Promise<void> {
+  const { node } = connection;
+  const target = connection.target!;
+  const removed = packet.filters.filter((filter) => target.subscriptions.has(filter));
+  if (!(await store(connection, target, [], removed))) return;
+  node.router.flush();
+  const reasonCodes = packet.filters.map((filter) =>
+    node.removeSubscription(target, filter) ? ReasonCode.Success : ReasonCode.NoSubscriptionExisted,
+  );
+  await node.parts.peers.announceRoutes(
+    removed.map((filter) => routeChange('remove', filter, target, node.parts.nodeId)),
+  );
+  connection.send({ kind: 'unsuback', packetId: packet.packetId, reasonCodes });
+}
+
+/** The granted QoS, or why the filter is refused. */
+function judgeFilter(request: SubscribeRequest, levelsMax: number): number {
+  const share = parseShare(request.filter);
+  if (share === 'invalid') return ReasonCode.TopicFilterInvalid;
+  const filter = share === undefined ? request.filter : share.filter;
+  if (topicFilterProblem(filter, levelsMax) !== undefined) return ReasonCode.TopicFilterInvalid;
+  return request.qos;
+}
+
+async function mayUse(connection: Connection, request: SubscribeRequest): Promise<boolean> {
+  if (connection.principal!.unrestricted) return true;
+  const share = parseShare(request.filter);
+  if (share === 'invalid') return false;
+  const filter = share === undefined ? request.filter : share.filter;
+  return connection.authorize('subscribe', filter, request.qos, false);
+}
+
+/** Writes the change to the store when the session is persistent. False: the connection has ended. */
+async function store(
+  connection: Connection,
+  target: SessionTarget,
+  added: readonly StoredSubscription[],
+  removed: readonly string[],
+): Promise<boolean> {
+  if (!target.persistent || (added.length === 0 && removed.length === 0)) {
+    return !connection.closed;
+  }
+  const { node } = connection;
+  try {
+    const result = await node.parts.store.changeSubscriptions(
+      target,
+      connection.token,
+      added,
+      removed,
+    );
+    if (result === 'fenced') connection.storeLost('fenced');
+  } catch (error) {
+    node.storeFailed('changeSubscriptions', error);
+    connection.storeLost('failed');
+  }
+  return !connection.closed;
+}
+
+function routeChange(
+  kind: 'add' | 'remove',
+  filter: string,
+  target: SessionTarget,
+  nodeId: string,
+): RouteChange {
+  return { kind, filter, target: target.persistent ? { session: target } : { node: nodeId } };
+}

@@ -1,0 +1,47 @@
+import { ReasonCode } from '../reason-code.ts';
+
+/**
+ * The parts of a publish that take their time. When all are settled the publisher is told: acknowledged means
+ * kept (P1), so one failed part means no acknowledgement at all.
+ */
+export class PendingPublish {
+  /** Something could not be kept, or it is not known whether it was: nothing may be acknowledged. */
+  failed = false;
+  /** The reason code for PUBACK or PUBREC. */
+  reasonCode: number = ReasonCode.Success;
+  /** One more than the parts that are open until `seal`. */
+  #open = 1;
+  #done: (() => void) | undefined = undefined;
+
+  /** One more part. */
+  expect(): void {
+    this.#open += 1;
+  }
+
+  /** One part is done, however it went. */
+  settle(): void {
+    this.#open -= 1;
+    if (this.#open === 0) this.#done?.();
+  }
+
+  /** A part was refused for a reason that the publisher should hear. */
+  refuse(reasonCode: number): void {
+    this.reasonCode = reasonCode;
+  }
+
+  fail(): void {
+    this.failed = true;
+  }
+
+  /** No more parts will come. True when all are settled already. */
+  seal(): boolean {
+    this.#open -= 1;
+    return this.#open === 0;
+  }
+
+  /** Calls `done` once all parts are settled; at once when they are. */
+  whenDone(done: () => void): void {
+    if (this.#open === 0) done();
+    else this.#done = done;
+  }
+}

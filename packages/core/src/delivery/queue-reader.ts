@@ -1,0 +1,251 @@
+import { AckType } from '../packet.ts';
+import { publishForm } from '../route/matches.ts';
+import type {
+  OwnerToken,
+  QueueEntry,
+  QueuedMessage,
+  SessionRef,
+  StateStore,
+} from '../ports/state-store.ts';
+import { AckOutcome } from './outbox.ts';
+import type { DeliveryContext, Outbox } from './outbox.ts';
+
+/** Packet identifiers repeat after this many sequences [MQTT-2.2.1-4]. */
+const PACKET_IDS = 65_535;
+/** Bytes of payload read from the store in one piece. */
+const READ_BYTES_MAX = 1_048_576;
+const READ_COUNT_MAX = 500;
+
+/** The packet identifier of a queued message is a function of its place, so a new owner resends with the same one. */
+export function packetIdOf(sequence: number): number {
+  return (sequence % PACKET_IDS) + 1;
+}
+
+/** An entry of the queue that was sent and is not settled. */
+interface InFlight {
+  readonly sequence: number;
+  /** `pubrel`: the PUBREC is being stored; PUBREL follows. */
+  awaiting: 'puback' | 'pubrec' | 'storing-pubrec' | 'pubcomp';
+}
+
+/**
+ * Delivers the queue of one persistent session, in queue order, to the connection that owns it [MQTT-4.6.0-6].
+ *
+ * The queue in the store is the truth: what is in `#inflight` may be lost at any time, because whoever owns the
+ * session next finds the same entries, derives the same packet identifiers and sends them again with DUP
+ * [MQTT-4.4.0-1]. Entries appended while everything before them was sent are delivered from memory (`onAppended`);
+ * otherwise they are read, at most a window full at a time, so that a queue of a million costs no memory here.
+ */
+export class QueueReader {
+  readonly #context: DeliveryContext;
+  readonly #store: StateStore;
+  readonly #session: SessionRef;
+  readonly #token: OwnerToken;
+  readonly #outbox: Outbox;
+  readonly #inflight = new Map<number, InFlight>();
+  /** The next sequence to send. */
+  #next = 1;
+  /** The highest sequence that `onAppended` told of. */
+  #announced = 0;
+  /** The store may hold entries from `#next` on: what is appended now must not overtake them. */
+  #behind = true;
+  /** Entries below may have been sent on an earlier connection. */
+  readonly #sentBelow: number;
+  readonly #released: Set<number>;
+  #reading = false;
+  #closed = false;
+  #settled: number[] = [];
+  /** The session belongs to somebody else, or the store failed: the connection must end. */
+  readonly #onLost: (why: 'fenced' | 'failed') => void;
+
+  constructor(
+    context: DeliveryContext,
+    store: StateStore,
+    session: SessionRef,
+    token: OwnerToken,
+    outbox: Outbox,
+    resumed: { readonly sentBelow: number; readonly released: readonly number[] },
+    onLost: (why: 'fenced' | 'failed') => void,
+  ) {
+    this.#context = context;
+    this.#store = store;
+    this.#session = session;
+    this.#token = token;
+    this.#outbox = outbox;
+    this.#sentBelow = resumed.sentBelow;
+    this.#released = new Set(resumed.released);
+    this.#onLost = onLost;
+  }
+
+  /** Entries below this sequence may have been sent. */
+  get sentBelow(): number {
+    return Math.max(this.#next, this.#sentBelow);
+  }
+
+  get inflight(): number {
+    return this.#inflight.size;
+  }
+
+  /** Starts with what the store has: PUBREL for released entries first, then the queue. */
+  start(): void {
+    for (const sequence of this.#released) {
+      const packetId = packetIdOf(sequence);
+      this.#inflight.set(packetId, { sequence, awaiting: 'pubcomp' });
+      this.#sendPubrel(packetId);
+    }
+    this.#pump();
+  }
+
+  /** The store has kept a message for this session at `sequence`. */
+  onAppended(sequence: number, queued: QueuedMessage): void {
+    if (this.#closed) return;
+    if (sequence > this.#announced) this.#announced = sequence;
+    if (!this.#behind && sequence === this.#next && this.#mayQueue(sequence)) {
+      this.#send(sequence, queued, false);
+      this.#next = sequence + 1;
+      return;
+    }
+    this.#behind = true;
+    this.#pump();
+  }
+
+  /** PUBACK, PUBREC or PUBCOMP from the client. */
+  acknowledge(type: AckType, packetId: number, reasonCode: number): AckOutcome {
+    const entry = this.#inflight.get(packetId);
+    if (entry === undefined) return AckOutcome.Unknown;
+    switch (type) {
+      case AckType.Puback:
+        if (entry.awaiting !== 'puback') return AckOutcome.Mismatch;
+        break;
+      case AckType.Pubrec:
+        if (entry.awaiting === 'pubcomp' && reasonCode < 0x80) {
+          this.#sendPubrel(packetId);
+          return AckOutcome.Done;
+        }
+        if (entry.awaiting === 'storing-pubrec') return AckOutcome.Done;
+        if (entry.awaiting !== 'pubrec') return AckOutcome.Mismatch;
+        if (reasonCode >= 0x80) break;
+        this.#release(packetId, entry);
+        return AckOutcome.Done;
+      case AckType.Pubcomp:
+        if (entry.awaiting !== 'pubcomp') return AckOutcome.Mismatch;
+        break;
+      case AckType.Pubrel:
+        return AckOutcome.Mismatch;
+    }
+    this.#inflight.delete(packetId);
+    this.#settled.push(entry.sequence);
+    return AckOutcome.Done;
+  }
+
+  /** End of a batch of packets: settled entries leave the store in one call, and what fits now is sent. */
+  onBatchEnd(): void {
+    if (this.#settled.length > 0) this.#removeSettled();
+    this.#pump();
+  }
+
+  /** The connection is gone; nothing is read or sent any more. What was acknowledged still leaves the store. */
+  close(): void {
+    if (this.#settled.length > 0) this.#removeSettled();
+    this.#closed = true;
+  }
+
+  #room(): number {
+    if (this.#outbox.congested) return 0;
+    return this.#outbox.window.limit - this.#inflight.size;
+  }
+
+  /** An old message that was never acknowledged may still hold the identifier: then everything waits. */
+  #mayQueue(sequence: number): boolean {
+    return this.#room() > 0 && !this.#inflight.has(packetIdOf(sequence));
+  }
+
+  #pump(): void {
+    if (!this.#behind || this.#reading || this.#closed) return;
+    const room = this.#room();
+    // Reading a handful at a time would cost a round trip each; wait until a good part of the window is free.
+    if (room <= 0 || (this.#inflight.size > 0 && room < this.#outbox.window.limit >> 2)) return;
+    this.#reading = true;
+    const announcedBefore = this.#announced;
+    this.#store
+      .read(this.#session, this.#token, this.#next, Math.min(room, READ_COUNT_MAX), READ_BYTES_MAX)
+      .then(
+        (result) => {
+          this.#reading = false;
+          if (this.#closed) return;
+          if (result.outcome === 'fenced') this.#onLost('fenced');
+          else this.#onEntries(result.entries, announcedBefore);
+        },
+        () => {
+          this.#reading = false;
+          if (!this.#closed) this.#onLost('failed');
+        },
+      );
+  }
+
+  #onEntries(entries: readonly QueueEntry[], announcedBefore: number): void {
+    for (const entry of entries) {
+      if (!this.#released.has(entry.sequence)) {
+        if (!this.#mayQueue(entry.sequence)) return;
+        this.#send(entry.sequence, entry, entry.sequence < this.#sentBelow);
+      }
+      this.#next = entry.sequence + 1;
+    }
+    if (entries.length === 0) {
+      // What was announced before the read and is not there was dropped at the queue's bound.
+      this.#next = Math.max(this.#next, announcedBefore + 1);
+      this.#behind = this.#announced >= this.#next;
+    } else {
+      this.#behind = this.#announced === 0 || this.#announced >= this.#next;
+    }
+    this.#pump();
+  }
+
+  #send(sequence: number, queued: QueuedMessage, dup: boolean): void {
+    const packetId = packetIdOf(sequence);
+    const form = publishForm(this.#outbox.version, queued.subscriptionIds);
+    if (!this.#outbox.send(queued.message, form, queued.qos, queued.retain, dup, packetId)) {
+      this.#settled.push(sequence);
+      return;
+    }
+    this.#inflight.set(packetId, { sequence, awaiting: queued.qos === 1 ? 'puback' : 'pubrec' });
+  }
+
+  #sendPubrel(packetId: number): void {
+    const { encoder, counters } = this.#context;
+    encoder.ack(this.#outbox.channel, AckType.Pubrel, packetId, 0, this.#outbox.version);
+    counters.packetsSent[AckType.Pubrel]!++;
+  }
+
+  /** PUBREL may only go out once the store knows of the PUBREC: a later owner must not send PUBLISH again. */
+  #release(packetId: number, entry: InFlight): void {
+    entry.awaiting = 'storing-pubrec';
+    this.#store.markReleased(this.#session, this.#token, entry.sequence).then(
+      (result) => {
+        if (this.#closed) return;
+        if (result === 'fenced') {
+          this.#onLost('fenced');
+          return;
+        }
+        entry.awaiting = 'pubcomp';
+        this.#sendPubrel(packetId);
+      },
+      () => {
+        if (!this.#closed) this.#onLost('failed');
+      },
+    );
+  }
+
+  #removeSettled(): void {
+    const sequences = this.#settled;
+    this.#settled = [];
+    this.#store.remove(this.#session, this.#token, sequences).then(
+      (result) => {
+        if (result === 'fenced' && !this.#closed) this.#onLost('fenced');
+      },
+      () => {
+        if (!this.#closed) this.#onLost('failed');
+      },
+    );
+  }
+}

@@ -1,0 +1,338 @@
+import type { Message } from '../message.ts';
+import type { QoS } from '../packet.ts';
+import type { AppendResult, QueuedMessage, StateStore } from '../ports/state-store.ts';
+import type { Random } from '../ports/random.ts';
+import type { Peers } from '../ports/peers.ts';
+import { ReasonCode } from '../reason-code.ts';
+import type { RetainedIndex } from '../retained/retained-index.ts';
+import { Own, matchesOf, publishForm } from '../route/matches.ts';
+import type { DeliveryGroup, Matches, PersistentDelivery } from '../route/matches.ts';
+import type { RouteTable, SharedGroup } from '../route/route-table.ts';
+import type { SessionTarget, Subscription } from '../route/subscription.ts';
+import { chooseMember } from './shared-choice.ts';
+import type { SharedStrategy } from './shared-choice.ts';
+import { PendingPublish } from './pending-publish.ts';
+import { Run } from './run.ts';
+import { SHARED_PAYLOAD_BYTES_MIN } from './outbox.ts';
+import type { DeliveryContext, Outbox } from './outbox.ts';
+
+/** Somebody who publishes and can be slowed down. */
+export interface Publisher {
+  /** `outbox` cannot keep up: read less from this publisher until it can, for a moment at most. */
+  holdFor(outbox: Outbox): void;
+}
+
+const NO_IDENTIFIERS: readonly number[] = [];
+
+/**
+ * Takes a message to everybody who gets it: clean sessions here in memory, persistent sessions through their
+ * queues in the store, one member of each shared group, the retained store.
+ */
+export class Router {
+  readonly #context: DeliveryContext;
+  readonly #table: RouteTable<Subscription>;
+  readonly #store: StateStore;
+  readonly #peers: Peers;
+  readonly #random: Random;
+  readonly #retained: RetainedIndex;
+  readonly #sharedStrategy: SharedStrategy;
+  /** Runs in progress, one for each group of `#runMatches` with several plain members; reused. */
+  readonly #runs: Run[] = [];
+  #runCount = 0;
+  #runMatches: Matches | undefined = undefined;
+  #runQos: QoS = 0;
+  #runPublisher = '';
+  #pending: PendingPublish | undefined = undefined;
+
+  constructor(
+    context: DeliveryContext,
+    parts: {
+      readonly table: RouteTable<Subscription>;
+      readonly store: StateStore;
+      readonly peers: Peers;
+      readonly random: Random;
+      readonly retained: RetainedIndex;
+      readonly sharedStrategy: SharedStrategy;
+    },
+  ) {
+    this.#context = context;
+    this.#table = parts.table;
+    this.#store = parts.store;
+    this.#peers = parts.peers;
+    this.#random = parts.random;
+    this.#retained = parts.retained;
+    this.#sharedStrategy = parts.sharedStrategy;
+  }
+
+  /**
+   * Publishes one message. Returns the reason code for the publisher when everything is done, or -1 when
+   * something is not yet kept: then `takePending` has the rest. `uid` names the message at QoS 2, else ''.
+   *
+   * Cost between clean sessions of this node: a look at the cached matches, and one encoding into the output of
+   * the subscriber (or into a run that many subscribers share). No allocation.
+   */
+  publish(message: Message, from: Publisher | undefined, uid: string): number {
+    const matches = matchesOf(this.#table, message.topic);
+    const single = matches.single;
+    if (single !== undefined && !message.retain) {
+      if (this.#runMatches !== undefined) this.flush();
+      const group = matches.groups[0]!;
+      single.deliver(
+        message,
+        group.form,
+        message.qos < group.qos ? message.qos : group.qos,
+        false,
+        undefined,
+      );
+      if (from !== undefined && single.congested) from.holdFor(single);
+      return ReasonCode.Success;
+    }
+    this.#pending = undefined;
+    if (message.retain) this.#retain(message);
+    if (matches.empty) {
+      this.#context.counters.messagesDropped.no_subscribers += 1;
+      return this.#pending === undefined ? ReasonCode.NoMatchingSubscribers : this.#finish();
+    }
+    this.#deliverToGroups(message, matches, from);
+    for (const delivery of matches.persistent) this.#deliverToPersistent(message, delivery, uid);
+    for (const group of matches.shared) this.#deliverToShared(message, group, uid);
+    return this.#pending === undefined ? ReasonCode.Success : this.#finish();
+  }
+
+  /** What `publish` left open when it returned -1. */
+  takePending(): PendingPublish {
+    const pending = this.#pending!;
+    this.#pending = undefined;
+    return pending;
+  }
+
+  /** Ends all runs: what was gathered goes to its subscribers. Call at the end of each batch and before any other output that must not overtake messages. */
+  flush(): void {
+    const matches = this.#runMatches;
+    if (matches === undefined) return;
+    this.#runMatches = undefined;
+    const { counters } = this.#context;
+    for (let i = 0; i < this.#runCount; i++) {
+      const run = this.#runs[i]!;
+      if (run.count > 0) {
+        const { qos, count, payloadBytes } = run;
+        const written = run.deliver((missed) => {
+          counters.messagesDropped.slow_consumer += missed;
+        });
+        counters.publishSent[qos] += written;
+        counters.publishBytesSent += (payloadBytes / count) * written;
+      }
+    }
+    this.#runCount = 0;
+  }
+
+  /** Sends a message that a member of a shared group never got to another member [MQTT-4.8.2-6]. */
+  redistribute(message: Message, group: SharedGroup<Subscription>): void {
+    this.flush();
+    this.#pending = undefined;
+    this.#deliverToShared(message, group, '');
+    this.#pending = undefined;
+  }
+
+  /** Delivers one retained message to one session because of a new subscription; at QoS > 0 to a persistent one through its queue. */
+  deliverRetained(
+    message: Message,
+    target: SessionTarget,
+    subscription: { readonly qos: QoS; readonly identifier: number },
+  ): void {
+    const outbox = target.outbox;
+    if (outbox === undefined) return;
+    const qos = message.qos < subscription.qos ? message.qos : subscription.qos;
+    const subscriptionIds =
+      subscription.identifier === 0 ? NO_IDENTIFIERS : [subscription.identifier];
+    if (target.persistent && qos > 0) {
+      const queued: QueuedMessage = { message, qos: qos as 1 | 2, retain: true, subscriptionIds };
+      this.#append(target, queued, '', undefined);
+      return;
+    }
+    outbox.deliver(message, publishForm(outbox.version, subscriptionIds), qos, true, undefined);
+  }
+
+  #deliverToGroups(message: Message, matches: Matches, from: Publisher | undefined): void {
+    const runnable =
+      !message.retain &&
+      message.properties.length === 0 &&
+      message.expiresAtMs === 0 &&
+      message.payloadBytes < SHARED_PAYLOAD_BYTES_MIN;
+    if (
+      this.#runMatches !== undefined &&
+      !(
+        runnable &&
+        this.#runMatches === matches &&
+        this.#runQos === message.qos &&
+        this.#runPublisher === message.publisher
+      )
+    ) {
+      this.flush();
+    }
+    const groups = matches.groups;
+    let full = false;
+    let runs = 0;
+    for (let i = 0; i < groups.length; i++) {
+      const group = groups[i]!;
+      const qos = message.qos < group.qos ? message.qos : group.qos;
+      if (runnable && group.members.length > 1 && group.own !== Own.Only) {
+        const run = this.#runFor(runs, group, message, qos);
+        runs += 1;
+        if (run.append(message)) full = true;
+        if (from !== undefined && (run.count & 63) === 1) this.#holdForCongested(group, from);
+        continue;
+      }
+      const retain = message.retain && group.retainAsPublished;
+      for (const member of group.members) {
+        if (group.own !== Own.Any) {
+          const own = member.clientId === message.publisher;
+          if (own === (group.own === Own.Skip)) continue;
+        }
+        member.deliver(message, group.form, qos, retain, undefined);
+        if (from !== undefined && member.congested) from.holdFor(member);
+      }
+    }
+    if (runs > 0) {
+      this.#runMatches = matches;
+      this.#runCount = runs;
+      this.#runQos = message.qos;
+      this.#runPublisher = message.publisher;
+      if (full) this.flush();
+    }
+  }
+
+  #runFor(index: number, group: DeliveryGroup, message: Message, qos: QoS): Run {
+    let run = this.#runs[index];
+    if (run === undefined) {
+      run = new Run(this.#context.encoder);
+      this.#runs.push(run);
+    }
+    if (this.#runMatches === undefined) run.open(group, message.topic, qos, message.publisher);
+    return run;
+  }
+
+  #holdForCongested(group: DeliveryGroup, from: Publisher): void {
+    for (const member of group.members) if (member.congested) from.holdFor(member);
+  }
+
+  #deliverToPersistent(message: Message, delivery: PersistentDelivery, uid: string): void {
+    const { target } = delivery;
+    if (
+      delivery.own !== Own.Any &&
+      (target.clientId === message.publisher) === (delivery.own === Own.Skip)
+    ) {
+      return;
+    }
+    const qos = message.qos < delivery.qos ? message.qos : delivery.qos;
+    const retain = message.retain && delivery.retainAsPublished;
+    this.#deliverTo(message, target, qos, retain, delivery.subscriptionIds, undefined, uid);
+  }
+
+  #deliverToShared(message: Message, group: SharedGroup<Subscription>, uid: string): void {
+    const member = chooseMember(group, message, this.#sharedStrategy, this.#random);
+    if (member === undefined) {
+      this.#context.counters.messagesDropped.offline_qos0 += 1;
+      return;
+    }
+    const qos = message.qos < member.qos ? message.qos : member.qos;
+    const retain = message.retain && member.retainAsPublished;
+    const subscriptionIds = member.identifier === 0 ? NO_IDENTIFIERS : [member.identifier];
+    this.#deliverTo(message, member.target, qos, retain, subscriptionIds, group, uid);
+  }
+
+  #deliverTo(
+    message: Message,
+    target: SessionTarget,
+    qos: QoS,
+    retain: boolean,
+    subscriptionIds: readonly number[],
+    group: SharedGroup<Subscription> | undefined,
+    uid: string,
+  ): void {
+    if (target.persistent && qos > 0) {
+      this.#pending ??= new PendingPublish();
+      const queued: QueuedMessage = {
+        message: message.owned(),
+        qos: qos as 1 | 2,
+        retain,
+        subscriptionIds,
+      };
+      this.#append(target, queued, qos === 2 ? uid : '', this.#pending);
+      return;
+    }
+    const outbox = target.outbox;
+    if (outbox === undefined) {
+      this.#context.counters.messagesDropped.offline_qos0 += 1;
+      return;
+    }
+    outbox.deliver(message, publishForm(outbox.version, subscriptionIds), qos, retain, group);
+  }
+
+  #append(
+    target: SessionTarget,
+    queued: QueuedMessage,
+    uid: string,
+    pending: PendingPublish | undefined,
+  ): void {
+    pending?.expect();
+    this.#store.append(target, queued, uid, (result: AppendResult) => {
+      const { messagesDropped } = this.#context.counters;
+      switch (result.outcome) {
+        case 'kept':
+          messagesDropped.queue_full += result.dropped;
+          if (target.reader === undefined) this.#peers.hint(target, result.sequence, queued);
+          else target.reader.onAppended(result.sequence, queued);
+          break;
+        case 'full':
+          messagesDropped.queue_full += 1;
+          pending?.refuse(ReasonCode.QuotaExceeded);
+          break;
+        case 'failed':
+          this.#context.counters.storeErrors.append += 1;
+          pending?.fail();
+          break;
+        case 'duplicate':
+        case 'gone':
+          break;
+      }
+      pending?.settle();
+    });
+  }
+
+  #retain(message: Message): void {
+    const pending = new PendingPublish();
+    this.#pending = pending;
+    pending.expect();
+    const owned = message.owned();
+    const topic = owned.topic.name;
+    this.#store
+      .retain(owned)
+      .then(async ({ outcome }) => {
+        if (outcome === 'full') {
+          this.#context.counters.messagesDropped.quota += 1;
+          pending.refuse(ReasonCode.QuotaExceeded);
+          return;
+        }
+        const changed =
+          outcome === 'kept' ? this.#retained.add(topic) : this.#retained.delete(topic);
+        if (changed) await this.#peers.announceRetained(topic, outcome === 'kept');
+      })
+      .catch(() => {
+        this.#context.counters.storeErrors.retain += 1;
+        pending.fail();
+      })
+      .finally(() => {
+        pending.settle();
+      });
+  }
+
+  /** -1 while something is open; otherwise the reason code, and nothing is pending. */
+  #finish(): number {
+    const pending = this.#pending!;
+    if (!pending.seal()) return -1;
+    if (pending.failed) return -1;
+    this.#pending = undefined;
+    return pending.reasonCode;
+  }
+}

@@ -1,0 +1,373 @@
+import { Connection } from './connection/connection.ts';
+import type { DeliveryContext, Outbox } from './delivery/outbox.ts';
+import { Router } from './delivery/router.ts';
+import type { SharedStrategy } from './delivery/shared-choice.ts';
+import type { Limits } from './limits.ts';
+import { Message } from './message.ts';
+import type { ProtocolVersion, Will } from './packet.ts';
+import type { Access, Principal } from './ports/access.ts';
+import type { Channel, CloseReason, PacketEncoder } from './ports/channel.ts';
+import type { Clock } from './ports/clock.ts';
+import type { Peers } from './ports/peers.ts';
+import type { Random } from './ports/random.ts';
+import type { Scheduler } from './ports/scheduler.ts';
+import type {
+  DueEvents,
+  DueWill,
+  SessionIncarnation,
+  StateStore,
+  StoredSubscription,
+} from './ports/state-store.ts';
+import { RetainedIndex } from './retained/retained-index.ts';
+import { RouteTable } from './route/route-table.ts';
+import { SessionTarget, Subscription } from './route/subscription.ts';
+import type { Counters, StoreOperation, WillCause } from './telemetry/counters.ts';
+import { TimerWheel } from './timer-wheel.ts';
+import { TopicTable } from './topic/topic.ts';
+import { parseShare } from './topic/share.ts';
+import { utf8Bytes } from './topic/utf8.ts';
+
+/** A client as hooks and logs see it. */
+export interface ClientInfo {
+  readonly clientId: string;
+  readonly username: string;
+  readonly remoteAddress: string;
+  readonly listener: string;
+  readonly protocolVersion: ProtocolVersion;
+  readonly cleanStart: boolean;
+  /** Seconds. */
+  readonly keepAlive: number;
+}
+
+/** Something an operator may want to read about. The shell makes the log line from it. */
+export type NodeReport =
+  | {
+      readonly event: 'connection.refused';
+      readonly remoteAddress: string;
+      readonly reasonCode: number;
+      readonly message: string;
+    }
+  | {
+      readonly event: 'connection.closed';
+      readonly clientId: string;
+      readonly remoteAddress: string;
+      readonly reason: CloseReason;
+      readonly message: string;
+    }
+  | {
+      readonly event: 'client.connected';
+      readonly clientId: string;
+      readonly remoteAddress: string;
+      readonly sessionPresent: boolean;
+    }
+  | { readonly event: 'session.taken_over'; readonly clientId: string }
+  | {
+      readonly event: 'store.failed';
+      readonly operation: StoreOperation;
+      readonly message: string;
+    };
+
+/** What the program around the core wants to hear about. Called synchronously; must not throw. */
+export interface NodeEvents {
+  connected?(client: ClientInfo): void;
+  disconnected?(client: ClientInfo, reason: CloseReason): void;
+  /** A client's message was accepted. The message owns its bytes. Costs a copy for each message when present. */
+  published?(message: Message, clientId: string): void;
+  report(report: NodeReport): void;
+}
+
+/** Everything a node is made of that is not its own. */
+export interface NodeParts {
+  readonly nodeId: string;
+  readonly limits: Limits;
+  readonly sharedStrategy: SharedStrategy;
+  readonly store: StateStore;
+  readonly peers: Peers;
+  readonly access: Access;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly scheduler: Scheduler;
+  readonly encoder: PacketEncoder;
+  readonly counters: Counters;
+  readonly events: NodeEvents;
+}
+
+/** Milliseconds for which a client that cannot keep up may slow its publishers down. */
+const CONGESTION_GRACE_MS = 500;
+/** Wills and session ends taken from the store in one piece. */
+const DUE_LIMIT = 500;
+
+interface Hold {
+  readonly publisher: Connection;
+  readonly outbox: Outbox;
+  readonly sinceMs: number;
+}
+
+/**
+ * One broker node: its connections, the route table, the topics, and the ports to everything outside. Knows no
+ * socket, no Redis and no clock of its own; the shell gives it channels (`accept`) and time (`tick`).
+ */
+export class Node {
+  readonly parts: NodeParts;
+  readonly limits: Limits;
+  readonly counters: Counters;
+  readonly topics = new TopicTable();
+  readonly table = new RouteTable<Subscription>();
+  readonly retained = new RetainedIndex();
+  readonly router: Router;
+  readonly delivery: DeliveryContext;
+  readonly timers: TimerWheel;
+  /** Connections that own a session, by client id. */
+  readonly connections = new Map<string, Connection>();
+  readonly #targets = new Map<string, SessionTarget>();
+  readonly #open = new Set<Connection>();
+  readonly #holds = new Map<Connection, Hold>();
+  readonly #graceSpent = new Set<Outbox>();
+  readonly #incarnation: string;
+  #connectionNumber = 0;
+  #takingDue = false;
+
+  constructor(parts: NodeParts) {
+    this.parts = parts;
+    this.limits = parts.limits;
+    this.counters = parts.counters;
+    this.timers = new TimerWheel(parts.clock.monotonicMs());
+    this.delivery = {
+      encoder: parts.encoder,
+      clock: parts.clock,
+      counters: parts.counters,
+      limits: parts.limits,
+    };
+    this.router = new Router(this.delivery, {
+      table: this.table,
+      store: parts.store,
+      peers: parts.peers,
+      random: parts.random,
+      retained: this.retained,
+      sharedStrategy: parts.sharedStrategy,
+    });
+    this.#incarnation = parts.random.id();
+  }
+
+  /** Takes a new network connection. The result is what the decoder and the channel call. */
+  accept(channel: Channel): Connection {
+    const connection = new Connection(this, channel);
+    this.#open.add(connection);
+    return connection;
+  }
+
+  /**
+   * Time has passed. Call a few times a second. `stalledMs`: for how long the event loop did not run before; nobody
+   * is blamed for silence that we could not have heard.
+   */
+  tick(stalledMs: number): void {
+    const nowMs = this.parts.clock.monotonicMs();
+    if (stalledMs > 0) for (const connection of this.#open) connection.extendDeadlines(stalledMs);
+    this.timers.advance(nowMs);
+    this.#endHolds(nowMs);
+    void this.#takeDue();
+  }
+
+  /** Connections that are open, with or without a session. */
+  get openConnections(): number {
+    return this.#open.size;
+  }
+
+  /**
+   * Publishes a message of the server itself (`$SYS`, wills, embedding programs). Resolves with the reason code
+   * when it is kept (P1). At QoS 2 `uid` names the message: published twice under one uid, it is kept once.
+   */
+  publish(message: Message, uid = this.parts.random.id()): Promise<number> {
+    const reasonCode = this.router.publish(message, undefined, message.qos === 2 ? uid : '');
+    this.router.flush();
+    if (reasonCode >= 0) return Promise.resolve(reasonCode);
+    const pending = this.router.takePending();
+    return new Promise((resolve, reject) => {
+      pending.whenDone(() => {
+        if (pending.failed) reject(new Error('the message could not be kept by the store'));
+        else resolve(pending.reasonCode);
+      });
+    });
+  }
+
+  /** Ends every connection: DISCONNECT 0x8B to 5.0 clients. Wills are published as for any lost connection. */
+  closeAll(): void {
+    for (const connection of [...this.#open]) connection.shutDown();
+  }
+
+  // What connections need of the node.
+
+  nextToken(): string {
+    this.#connectionNumber += 1;
+    return `${this.parts.nodeId}#${this.#incarnation}#${String(this.#connectionNumber)}`;
+  }
+
+  forget(connection: Connection): void {
+    this.#open.delete(connection);
+    const hold = this.#holds.get(connection);
+    if (hold !== undefined) this.#holds.delete(connection);
+  }
+
+  /** The persistent session as a destination; made when it is not known here yet. */
+  targetOf(clientId: string, incarnation: SessionIncarnation): SessionTarget {
+    const known = this.#targets.get(clientId);
+    if (known?.incarnation === incarnation) return known;
+    const target = new SessionTarget(clientId, incarnation, true);
+    this.#targets.set(clientId, target);
+    return target;
+  }
+
+  /** Adds or replaces a subscription in the route table. Returns whether it is new to the session. */
+  addSubscription(target: SessionTarget, stored: StoredSubscription): boolean {
+    const share = parseShare(stored.filter);
+    if (share === 'invalid') return false;
+    const known = target.subscriptions.get(stored.filter);
+    const subscription = new Subscription(
+      share ?? { filter: stored.filter, share: '' },
+      target,
+      stored,
+      stored.subscriptionIdentifier,
+    );
+    // The new one first: a message in between may find both, never none [MQTT-3.8.4-3].
+    this.table.add(subscription);
+    if (known !== undefined) this.table.remove(known);
+    target.subscriptions.set(stored.filter, subscription);
+    return known === undefined;
+  }
+
+  removeSubscription(target: SessionTarget, filter: string): boolean {
+    const known = target.subscriptions.get(filter);
+    if (known === undefined) return false;
+    this.table.remove(known);
+    target.subscriptions.delete(filter);
+    return true;
+  }
+
+  /** The session has ended: nothing is routed to it any more. */
+  endTarget(target: SessionTarget): void {
+    for (const subscription of target.subscriptions.values()) this.table.remove(subscription);
+    target.subscriptions.clear();
+    if (this.#targets.get(target.clientId) === target) this.#targets.delete(target.clientId);
+  }
+
+  /** A session in the store has ended. */
+  endSession(clientId: string, incarnation: SessionIncarnation): void {
+    const target = this.#targets.get(clientId);
+    if (target?.incarnation === incarnation) this.endTarget(target);
+  }
+
+  /** Carries out what a store call found to be due. */
+  carryOut(due: DueEvents, cause: WillCause): void {
+    for (const ended of due.ended) this.endSession(ended.clientId, ended.incarnation);
+    for (const will of due.wills) void this.#publishWill(will, cause);
+  }
+
+  /** `publisher` reads no more until `outbox` has drained, or the grace is over. */
+  hold(publisher: Connection, outbox: Outbox): boolean {
+    if (outbox.graceSpent || this.#holds.has(publisher)) return false;
+    this.#holds.set(publisher, { publisher, outbox, sinceMs: this.parts.clock.monotonicMs() });
+    return true;
+  }
+
+  /** An outbox has made progress: publishers that wait for it may go on. */
+  relieve(outbox: Outbox): void {
+    if (!outbox.relieved) return;
+    if (outbox.graceSpent) {
+      outbox.graceSpent = false;
+      this.#graceSpent.delete(outbox);
+    }
+    for (const hold of [...this.#holds.values()]) {
+      if (hold.outbox === outbox) this.#release(hold);
+    }
+  }
+
+  get holding(): boolean {
+    return this.#holds.size > 0 || this.#graceSpent.size > 0;
+  }
+
+  storeFailed(operation: StoreOperation, error: unknown): void {
+    this.counters.storeErrors[operation] += 1;
+    this.parts.events.report({ event: 'store.failed', operation, message: String(error) });
+  }
+
+  #release(hold: Hold): void {
+    this.#holds.delete(hold.publisher);
+    hold.publisher.endHold();
+  }
+
+  #endHolds(nowMs: number): void {
+    for (const hold of [...this.#holds.values()]) {
+      if (!hold.outbox.open || hold.outbox.relieved) {
+        this.#release(hold);
+      } else if (nowMs - hold.sinceMs >= CONGESTION_GRACE_MS) {
+        hold.outbox.graceSpent = true;
+        this.#graceSpent.add(hold.outbox);
+        this.#release(hold);
+      }
+    }
+    for (const outbox of this.#graceSpent) {
+      if (outbox.open && !outbox.relieved) continue;
+      outbox.graceSpent = false;
+      this.#graceSpent.delete(outbox);
+    }
+  }
+
+  async #takeDue(): Promise<void> {
+    if (this.#takingDue) return;
+    this.#takingDue = true;
+    try {
+      const due = await this.parts.store.takeDue(DUE_LIMIT);
+      this.counters.sessionEvents.expired += due.ended.length;
+      this.carryOut(due, 'delay_elapsed');
+    } catch (error) {
+      this.storeFailed('takeDue', error);
+    } finally {
+      this.#takingDue = false;
+    }
+  }
+
+  async #publishWill(due: DueWill, cause: WillCause): Promise<void> {
+    try {
+      if (await this.#mayPublishWill(due)) {
+        await this.publish(this.#willMessage(due), due.uid);
+        this.counters.willsPublished[cause] += 1;
+      } else {
+        this.counters.messagesDropped.unauthorized += 1;
+      }
+      await this.parts.store.settleWill(due.clientId, due.uid);
+    } catch (error) {
+      // The will stays in the store's outbox and is handed out again.
+      this.storeFailed('settleWill', error);
+    }
+  }
+
+  /** Rights may have been revoked since CONNECT: asked again at publication. */
+  async #mayPublishWill(due: DueWill): Promise<boolean> {
+    const principal: Principal = { username: due.username, unrestricted: false };
+    return this.parts.access.authorize({
+      principal,
+      clientId: due.clientId,
+      action: 'publish',
+      topic: due.will.topic,
+      qos: due.will.qos,
+      retain: due.will.retain,
+    });
+  }
+
+  #willMessage(due: DueWill): Message {
+    const will: Will = due.will;
+    const bytes = utf8Bytes(will.topic);
+    const topic = this.topics.find(bytes, 0, bytes.length) ?? this.topics.add(will.topic, bytes);
+    const message = Message.of(topic, will.payload, {
+      qos: will.qos,
+      retain: will.retain,
+      properties: will.properties,
+      publisher: due.clientId,
+    });
+    if (will.messageExpiryInterval !== undefined) {
+      message.expiryInterval = will.messageExpiryInterval;
+      message.expiresAtMs = this.parts.clock.wallMs() + will.messageExpiryInterval * 1000;
+    }
+    return message;
+  }
+}

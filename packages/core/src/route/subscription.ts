@@ -1,0 +1,70 @@
+import type { QoS } from '../packet.ts';
+import type { SessionIncarnation, SessionRef } from '../ports/state-store.ts';
+import type { Outbox } from '../delivery/outbox.ts';
+import type { QueueReader } from '../delivery/queue-reader.ts';
+import type { Route } from './route-table.ts';
+
+/**
+ * A session as a destination of messages: what routes point to. A clean session exists as long as its connection;
+ * a persistent one stays in the route table while no connection serves it, so that connecting and disconnecting
+ * change no route.
+ */
+export class SessionTarget implements SessionRef {
+  readonly clientId: string;
+  incarnation: SessionIncarnation;
+  /** QoS 1 and 2 messages go through the queue in the store. */
+  readonly persistent: boolean;
+  /** The connection's output while a connection on this node serves the session. */
+  outbox: Outbox | undefined = undefined;
+  /** Delivers the queue of a persistent session while a connection on this node serves it. */
+  reader: QueueReader | undefined = undefined;
+  /** By the full filter as the client wrote it. */
+  readonly subscriptions = new Map<string, Subscription>();
+
+  constructor(clientId: string, incarnation: SessionIncarnation, persistent: boolean) {
+    this.clientId = clientId;
+    this.incarnation = incarnation;
+    this.persistent = persistent;
+  }
+}
+
+const QOS = 0b11;
+const NO_LOCAL = 0b100;
+const RETAIN_AS_PUBLISHED = 0b1000;
+
+/** One subscription; an entry of the route table. Kept small: there may be a million. */
+export class Subscription implements Route {
+  readonly filter: string;
+  readonly share: string;
+  readonly target: SessionTarget;
+  readonly #options: number;
+  /** 0: none. */
+  readonly identifier: number;
+
+  constructor(
+    route: { readonly filter: string; readonly share: string },
+    target: SessionTarget,
+    options: { readonly qos: QoS; readonly noLocal: boolean; readonly retainAsPublished: boolean },
+    identifier: number,
+  ) {
+    this.filter = route.filter;
+    this.share = route.share;
+    this.target = target;
+    this.#options =
+      options.qos |
+      (options.noLocal ? NO_LOCAL : 0) |
+      (options.retainAsPublished ? RETAIN_AS_PUBLISHED : 0);
+    this.identifier = identifier;
+  }
+
+  /** The granted QoS. */
+  get qos(): QoS {
+    return (this.#options & QOS) as QoS;
+  }
+  get noLocal(): boolean {
+    return (this.#options & NO_LOCAL) !== 0;
+  }
+  get retainAsPublished(): boolean {
+    return (this.#options & RETAIN_AS_PUBLISHED) !== 0;
+  }
+}
