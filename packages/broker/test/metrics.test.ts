@@ -14,6 +14,7 @@ const levels: NodeLevels = {
   retainedBytes: 8,
   inflightMessages: 9,
   queuedMessages: 10,
+  queuedBytes: 11,
   routes: { clean: 11, persistent: 12 },
   state: 'serving',
   storeUp: true,

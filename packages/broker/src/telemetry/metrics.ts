@@ -30,6 +30,8 @@ export interface NodeLevels {
   readonly inflightMessages: number;
   /** Messages in queues of sessions, sent or not. */
   readonly queuedMessages: number;
+  /** Bytes of their payloads. */
+  readonly queuedBytes: number;
   /** Entries of the route table: filters of clean sessions, by node, and of persistent sessions. */
   readonly routes: { readonly clean: number; readonly persistent: number };
   readonly state: NodeState;
@@ -278,6 +280,7 @@ const DECLARATIONS: readonly Declaration[] = [
     (of) => of.inflightMessages,
   ),
   level('mqtt_queued_messages', 'Messages in the queues of sessions.', (of) => of.queuedMessages),
+  level('mqtt_queued_bytes', 'Bytes of payload in the queues of sessions.', (of) => of.queuedBytes),
   {
     name: 'mqtt_wills_published_total',
     help: 'Wills published, by what made them due.',
