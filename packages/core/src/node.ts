@@ -112,7 +112,7 @@ export class Node {
   readonly limits: Limits;
   readonly counters: Counters;
   readonly topics = new TopicTable();
-  readonly table = new RouteTable<Subscription>();
+  readonly table: RouteTable<Subscription>;
   readonly retained = new RetainedIndex();
   readonly router: Router;
   readonly delivery: DeliveryContext;
@@ -126,12 +126,14 @@ export class Node {
   readonly #incarnation: string;
   #connectionNumber = 0;
   #takingDue = false;
+  #persistentRoutes = 0;
 
   constructor(parts: NodeParts) {
     this.parts = parts;
     this.limits = parts.limits;
     this.counters = parts.counters;
     this.timers = new TimerWheel(parts.clock.monotonicMs());
+    this.table = new RouteTable(parts.random.integer(0x7fff_ffff));
     this.delivery = {
       encoder: parts.encoder,
       clock: parts.clock,
@@ -190,6 +192,11 @@ export class Node {
     });
   }
 
+  /** Entries of the route table by the kind of session they lead to. */
+  routeCounts(): { clean: number; persistent: number } {
+    return { clean: this.table.size - this.#persistentRoutes, persistent: this.#persistentRoutes };
+  }
+
   /** Ends every connection: DISCONNECT 0x8B to 5.0 clients. Wills are published as for any lost connection. */
   closeAll(): void {
     for (const connection of [...this.#open]) connection.shutDown();
@@ -230,6 +237,7 @@ export class Node {
     );
     // The new one first: a message in between may find both, never none [MQTT-3.8.4-3].
     this.table.add(subscription);
+    if (target.persistent && known === undefined) this.#persistentRoutes += 1;
     if (known !== undefined) this.table.remove(known);
     target.subscriptions.set(stored.filter, subscription);
     return known === undefined;
@@ -240,12 +248,14 @@ export class Node {
     if (known === undefined) return false;
     this.table.remove(known);
     target.subscriptions.delete(filter);
+    if (target.persistent) this.#persistentRoutes -= 1;
     return true;
   }
 
   /** The session has ended: nothing is routed to it any more. */
   endTarget(target: SessionTarget): void {
     for (const subscription of target.subscriptions.values()) this.table.remove(subscription);
+    if (target.persistent) this.#persistentRoutes -= target.subscriptions.size;
     target.subscriptions.clear();
     if (this.#targets.get(target.clientId) === target) this.#targets.delete(target.clientId);
   }

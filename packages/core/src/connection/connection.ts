@@ -76,6 +76,8 @@ export class Connection
   #lastReceivedMs: number;
   /** When the first byte of the packet that is not complete yet came; 0: none is under way. */
   #partialSinceMs = 0;
+  /** Reads less for the sake of a client that cannot keep up. */
+  #held = false;
   /** When the client last acknowledged something, or had nothing to. */
   #lastProgressMs = 0;
   readonly #timer: Timer;
@@ -112,7 +114,7 @@ export class Connection
     this.node.counters.packetsReceived[1]!++;
     this.version = packet.protocolVersion;
     this.#state = 'opening';
-    this.decodingPaused = true;
+    this.#pauseDecoding();
     this.node.timers.arm(
       this.#timer,
       this.node.parts.clock.monotonicMs() + 2 * this.node.limits.connectTimeoutMs,
@@ -241,7 +243,7 @@ export class Connection
       this.#fail(problem);
       return;
     }
-    this.decodingPaused = true;
+    this.#pauseDecoding();
     if (this.#state === 'connected') {
       this.#waitFor(this.#reauthenticate(authentication, packet));
     } else {
@@ -326,15 +328,18 @@ export class Connection
 
   holdFor(outbox: Outbox): void {
     // A client is not held for its own sake: it may be the one that has to acknowledge.
-    if (outbox !== this.#outbox && this.node.hold(this, outbox)) this.channel.pauseReading();
+    if (outbox === this.#outbox || !this.node.hold(this, outbox)) return;
+    this.#held = true;
+    this.channel.pauseReading();
   }
 
   /** The reason to read less has gone. */
   endHold(): void {
+    this.#held = false;
     if (this.#state === 'closed') return;
     // What lay unread is not silence.
     this.#lastReceivedMs = this.node.parts.clock.monotonicMs();
-    this.channel.resumeReading();
+    if (!this.decodingPaused) this.channel.resumeReading();
   }
 
   // RetainedConsumer
@@ -485,8 +490,7 @@ export class Connection
         reasonCode: ReasonCode.ContinueAuthentication,
         ...this.#authentication?.properties(result.authenticationData),
       });
-      this.decodingPaused = false;
-      this.channel.resumeDecoding();
+      this.#resumeDecoding();
       return;
     }
     this.principal = result.principal;
@@ -651,8 +655,7 @@ export class Connection
       remoteAddress: this.channel.remoteAddress,
       sessionPresent: claimed.sessionPresent,
     });
-    this.decodingPaused = false;
-    this.channel.resumeDecoding();
+    this.#resumeDecoding();
   }
 
   async #reauthenticate(authentication: Authentication, packet: AuthPacket): Promise<void> {
@@ -791,12 +794,24 @@ export class Connection
 
   /** Nothing is decoded until `work` is done. */
   #waitFor(work: Promise<void>): void {
-    this.decodingPaused = true;
+    this.#pauseDecoding();
     void work.then(() => {
-      if (this.#state === 'closed') return;
-      this.decodingPaused = false;
-      this.channel.resumeDecoding();
+      this.#resumeDecoding();
     });
+  }
+
+  /** Reading stops too, so that what the client sends meanwhile waits in the system's buffers and not in ours. */
+  #pauseDecoding(): void {
+    this.decodingPaused = true;
+    this.channel.pauseReading();
+  }
+
+  #resumeDecoding(): void {
+    if (this.#state === 'closed') return;
+    this.decodingPaused = false;
+    this.channel.resumeDecoding();
+    // Decoding may have come upon the next reason to wait.
+    if (!this.decodingPaused && !this.#held) this.channel.resumeReading();
   }
 
   /** A packet other than AUTH and DISCONNECT while the connection is not yet open [MQTT-3.1.2-30]. */

@@ -93,7 +93,7 @@ export class Outbox {
     this.clientId = options.clientId;
     this.version = options.version;
     this.packetBytesMax = options.packetBytesMax;
-    this.window = new SendWindow(options.receiveMaximum);
+    this.window = new SendWindow(options.receiveMaximum, context.counters);
     this.#aliases =
       options.topicAliasMaximum > 0 ? new OutboundAliases(options.topicAliasMaximum) : undefined;
     this.#overflow = overflow;
@@ -263,6 +263,7 @@ export class Outbox {
   /** Ends the outbox. What was never sent and came from a shared group is handed to `redistribute`. */
   close(redistribute: (message: Message, group: SharedGroup<Subscription>) => void): void {
     this.open = false;
+    this.window.clear();
     const waiting = this.#waiting;
     this.#waiting = undefined;
     this.#waitingBytes = 0;

@@ -91,6 +91,7 @@ export class QueueReader {
     for (const sequence of this.#released) {
       const packetId = packetIdOf(sequence);
       this.#inflight.set(packetId, { sequence, awaiting: 'pubcomp' });
+      this.#context.counters.inflightMessages += 1;
       this.#sendPubrel(packetId);
     }
     this.#pump();
@@ -134,6 +135,7 @@ export class QueueReader {
         return AckOutcome.Mismatch;
     }
     this.#inflight.delete(packetId);
+    this.#context.counters.inflightMessages -= 1;
     this.#settled.push(entry.sequence);
     return AckOutcome.Done;
   }
@@ -148,6 +150,8 @@ export class QueueReader {
   close(): void {
     if (this.#settled.length > 0) this.#removeSettled();
     this.#closed = true;
+    this.#context.counters.inflightMessages -= this.#inflight.size;
+    this.#inflight.clear();
   }
 
   #room(): number {
@@ -208,6 +212,7 @@ export class QueueReader {
       this.#settled.push(sequence);
       return;
     }
+    this.#context.counters.inflightMessages += 1;
     this.#inflight.set(packetId, { sequence, awaiting: queued.qos === 1 ? 'puback' : 'pubrec' });
   }
 

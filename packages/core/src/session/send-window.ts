@@ -13,6 +13,11 @@
 /** What a packet identifier waits for; 0: it is free. */
 export const Awaiting = { Nothing: 0, Puback: 1, Pubrec: 2, Pubcomp: 3 } as const;
 
+/** The level of the whole node, kept along. */
+export interface InflightLevel {
+  inflightMessages: number;
+}
+
 const FIRST_SLOTS = 16;
 const PACKET_ID_MAX = 65_535;
 
@@ -21,13 +26,15 @@ export class SendWindow {
   readonly limit: number;
   /** Messages under way. */
   inflight = 0;
+  readonly #level: InflightLevel;
   #ids = new Uint16Array(0);
   #awaiting = new Uint8Array(0);
   #mask = 0;
   #lastId = 0;
 
-  constructor(limit: number) {
+  constructor(limit: number, level: InflightLevel) {
     this.limit = limit;
+    this.#level = level;
   }
 
   /** How many more messages may be sent. */
@@ -49,6 +56,7 @@ export class SendWindow {
     this.#ids[slot] = id;
     this.#awaiting[slot] = awaiting;
     this.inflight += 1;
+    this.#level.inflightMessages += 1;
     return id;
   }
 
@@ -67,6 +75,16 @@ export class SendWindow {
   free(id: number): void {
     this.#awaiting[id & this.#mask] = 0;
     this.inflight -= 1;
+    this.#level.inflightMessages -= 1;
+  }
+
+  /** The connection is gone: nothing is under way any more. */
+  clear(): void {
+    this.#level.inflightMessages -= this.inflight;
+    this.inflight = 0;
+    this.#ids = new Uint16Array(0);
+    this.#awaiting = new Uint8Array(0);
+    this.#mask = 0;
   }
 
   #grow(): void {

@@ -123,6 +123,8 @@ export class Counters {
   /** Bytes of payload in PUBLISH packets. */
   publishBytesReceived = 0;
   publishBytesSent = 0;
+  /** Level: QoS 1 and 2 messages sent to clients and not yet acknowledged in full. */
+  inflightMessages = 0;
 
   readonly messagesDropped: Record<DropReason, number> = zeros(DROP_REASONS);
   readonly connectionsClosed: Record<CloseReason, number> = zeros(CLOSE_REASONS);

@@ -1,0 +1,257 @@
+import { randomBytes, randomInt } from 'node:crypto';
+import { hostname } from 'node:os';
+import { allowAll, hooksAccess, userList } from '@shoalmq/access';
+import type { AuthenticateHook, AuthorizeHook } from '@shoalmq/access';
+import {
+  Decoder,
+  createPacketEncoder,
+  decodePublishProperties,
+  encodePublishProperties,
+  topicFromName,
+} from '@shoalmq/codec';
+import type { PublishProperties } from '@shoalmq/codec';
+import { Counters, Message, Node, ReasonCode, noPeers } from '@shoalmq/core';
+import type { Access, ClientInfo, CloseReason, NodeReport, QoS } from '@shoalmq/core';
+import { createMemoryStore } from '@shoalmq/store-memory';
+import { listen, startTicker } from '@shoalmq/transport';
+import type { Listener } from '@shoalmq/transport';
+import { allowsAnonymous, parseConfig } from './config/load-config.ts';
+import type { Config, ConfigInput } from './config/schema.ts';
+import type { NodeLevels } from './telemetry/metrics.ts';
+
+/** What a program that embeds the broker may decide and hear about. */
+export interface BrokerHooks {
+  /** Decides who may connect. Exceptions, rejections and anything but a yes are a "no". */
+  readonly authenticate?: AuthenticateHook;
+  /** Decides who may publish and subscribe to what, and gets asked again for retained messages. */
+  readonly authorize?: AuthorizeHook;
+  readonly connected?: (client: ClientInfo) => void;
+  readonly disconnected?: (client: ClientInfo, reason: CloseReason) => void;
+  /** A message of a client was accepted. Costs a copy of each message. */
+  readonly published?: (message: PublishedMessage) => void;
+}
+
+/** A message as hooks see it. */
+export interface PublishedMessage {
+  readonly topic: string;
+  readonly payload: Uint8Array;
+  readonly qos: QoS;
+  readonly retain: boolean;
+  /** Client id of the publisher. */
+  readonly clientId: string;
+  readonly properties: PublishProperties;
+}
+
+/** A message that the embedding program publishes itself. */
+export interface BrokerPublish {
+  readonly topic: string;
+  readonly payload: Uint8Array | string;
+  /** @default 0 */
+  readonly qos?: QoS;
+  /** @default false */
+  readonly retain?: boolean;
+  readonly properties?: PublishProperties;
+  /** Seconds. */
+  readonly messageExpiryInterval?: number;
+}
+
+export interface BrokerOptions {
+  /** The configuration, as in a YAML file; everything has a default. */
+  readonly config?: ConfigInput;
+  readonly hooks?: BrokerHooks;
+  /** Gets what an operator may want to read about. @default nothing is reported */
+  readonly report?: (report: NodeReport) => void;
+  /** A hook threw or rejected; the client only sees that it was refused. */
+  readonly hookFailed?: (error: unknown, hook: string) => void;
+}
+
+/** A running broker. */
+export interface Broker {
+  readonly nodeId: string;
+  /** The address and port that MQTT clients connect to. */
+  readonly host: string;
+  readonly port: number;
+  readonly config: Config;
+  readonly counters: Counters;
+  levels(): NodeLevels;
+  /** Publishes a message; resolves when it is kept for all its subscribers (P1). */
+  publish(message: BrokerPublish): Promise<void>;
+  /** Ends a client's connection (DISCONNECT 0x98). Returns whether it was connected. */
+  disconnect(clientId: string): boolean;
+  /** Stops listening, ends all connections and resolves when they are gone. */
+  close(): Promise<void>;
+}
+
+/** Milliseconds between two looks at deadlines. */
+const TICK_MS = 250;
+/** Milliseconds that connections get to end in good order when the broker closes. */
+const CLOSE_MS = 2_000;
+
+/**
+ * Starts a broker in this process and resolves when it accepts connections.
+ *
+ * @throws ConfigError when the configuration has problems, all of them at once; the error of the operating system
+ *   when the address cannot be listened on.
+ */
+export async function createBroker(options: BrokerOptions = {}): Promise<Broker> {
+  const { hooks = {} } = options;
+  const config = parseConfig(options.config ?? {}, {
+    authenticated: hooks.authenticate !== undefined,
+  });
+  const clock = { monotonicMs: () => performance.now(), wallMs: () => Date.now() };
+  const random = {
+    // 132 bits, in the alphabet of base64url.
+    id: () => randomBytes(17).toString('base64url').slice(0, 22),
+    integer: (bound: number) => randomInt(bound),
+  };
+  const nodeId =
+    config.node.id === '' ? `${hostname()}-${random.id().slice(0, 6)}` : config.node.id;
+  const counters = new Counters();
+  const store = createMemoryStore({ clock, random, limits: config.limits });
+  const { published } = hooks;
+  const node = new Node({
+    nodeId,
+    limits: config.limits,
+    sharedStrategy: config.shared.strategy,
+    store,
+    peers: noPeers,
+    access: accessOf(config, options),
+    clock,
+    random,
+    scheduler: {
+      defer: (callback) => {
+        setImmediate(callback);
+      },
+    },
+    encoder: createPacketEncoder(),
+    counters,
+    events: {
+      report: options.report ?? (() => undefined),
+      ...(hooks.connected === undefined ? {} : { connected: hooks.connected }),
+      ...(hooks.disconnected === undefined ? {} : { disconnected: hooks.disconnected }),
+      ...(published === undefined
+        ? {}
+        : {
+            published: (message: Message, clientId: string) => {
+              published(publishedMessage(message, clientId));
+            },
+          }),
+    },
+  });
+  const listener = await listen({
+    name: 'mqtt',
+    host: config.mqtt.host,
+    port: config.mqtt.port,
+    connectionsMax: config.limits.connectionsMax,
+    accept: (channel) => {
+      const connection = node.accept(channel);
+      counters.listener('mqtt').connectionsAccepted += 1;
+      const receiver = new Decoder({
+        handler: connection,
+        topics: node.topics,
+        packetBytesMax: config.limits.packetBytesMax,
+        connectBytesMax: config.limits.connectBytesMax,
+        topicAliasMaximum: config.limits.topicAliasMaximum,
+        topicLevelsMax: config.limits.topicLevelsMax,
+      });
+      return { receiver, handler: connection };
+    },
+  });
+  const ticker = startTicker(TICK_MS, (_nowMs, stalledMs) => {
+    node.tick(stalledMs);
+    const bytes = counters.listener('mqtt');
+    bytes.bytesReceived = listener.bytesReceived;
+    bytes.bytesSent = listener.bytesSent;
+  });
+  let closing: Promise<void> | undefined;
+  return {
+    nodeId,
+    host: listener.address,
+    port: listener.port,
+    config,
+    counters,
+    levels: () => {
+      const sizes = store.sizes();
+      return {
+        sessionsConnected: sizes.sessionsConnected,
+        sessionsOffline: sizes.sessionsOffline,
+        subscriptions: node.table.size,
+        sharedGroups: node.table.groups,
+        retainedMessages: sizes.retainedMessages,
+        retainedBytes: sizes.retainedBytes,
+        inflightMessages: counters.inflightMessages,
+        queuedMessages: sizes.queuedMessages,
+        queuedBytes: sizes.queuedBytes,
+        routes: node.routeCounts(),
+        state: closing === undefined ? 'serving' : 'draining',
+        storeUp: true,
+      };
+    },
+    publish: (message) => publish(node, message),
+    disconnect: (clientId) => {
+      const connection = node.connections.get(clientId);
+      connection?.disconnect(ReasonCode.AdministrativeAction);
+      return connection !== undefined;
+    },
+    close: () => {
+      closing ??= close(node, listener).finally(() => {
+        ticker.stop();
+      });
+      return closing;
+    },
+  };
+}
+
+function accessOf(config: Config, { hooks = {}, hookFailed }: BrokerOptions): Access {
+  const fallback =
+    config.auth.users.length === 0 && allowsAnonymous(config)
+      ? allowAll()
+      : userList(config.auth.users, { allowAnonymous: allowsAnonymous(config) });
+  if (hooks.authenticate === undefined && hooks.authorize === undefined) return fallback;
+  return hooksAccess(
+    {
+      authenticate: hooks.authenticate,
+      authorize: hooks.authorize,
+      onError: hookFailed,
+    },
+    fallback,
+  );
+}
+
+function publishedMessage(message: Message, clientId: string): PublishedMessage {
+  return {
+    topic: message.topic.name,
+    payload: message.bytes.subarray(message.start, message.end),
+    qos: message.qos,
+    retain: message.retain,
+    clientId,
+    properties: decodePublishProperties(message.properties),
+  };
+}
+
+async function publish(node: Node, publish: BrokerPublish): Promise<void> {
+  const payload =
+    typeof publish.payload === 'string' ? Buffer.from(publish.payload) : publish.payload.slice();
+  const message = Message.of(topicFromName(node.topics, publish.topic), payload, {
+    qos: publish.qos ?? 0,
+    retain: publish.retain ?? false,
+    ...(publish.properties === undefined
+      ? {}
+      : { properties: encodePublishProperties(publish.properties) }),
+  });
+  if (publish.messageExpiryInterval !== undefined) {
+    message.expiryInterval = publish.messageExpiryInterval;
+    message.expiresAtMs = node.parts.clock.wallMs() + publish.messageExpiryInterval * 1000;
+  }
+  await node.publish(message);
+}
+
+async function close(node: Node, listener: Listener): Promise<void> {
+  await listener.close();
+  node.closeAll();
+  const giveUpMs = performance.now() + CLOSE_MS;
+  while (listener.connections > 0 && performance.now() < giveUpMs) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  listener.destroyAll();
+}
