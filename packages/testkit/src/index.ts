@@ -1,1 +1,28 @@
-export {};
+export { ByteClient } from './byte-client.ts';
+export type {
+  AcknowledgementProperties,
+  ByteClientOptions,
+  ConnectFields,
+  HowClosed,
+  PublishFields,
+  SubscribeFields,
+} from './byte-client.ts';
+export { repeatingWrites } from './contract/repeated-writes.ts';
+export { describeStateStore } from './contract/state-store-contract.ts';
+export type {
+  StateStoreContractOptions,
+  StateStoreHarness,
+} from './contract/state-store-contract.ts';
+export type { StateStoreLimits } from './contract/state-store-model.ts';
+export { FakeClock } from './fake-clock.ts';
+export { SeededRandom } from './seeded-random.ts';
+export { topicOf } from './topic.ts';
+export { encodePacket, userPropertiesOf } from './wire-packet.ts';
+export type {
+  ReceivedPacket,
+  Unreadable,
+  WirePacket,
+  WirePacketType,
+  WireUserProperties,
+  WireVersion,
+} from './wire-packet.ts';
