@@ -71,16 +71,19 @@ export function matches(filter: string, name: string): boolean {
 export function contains(outer: string, inner: string): boolean {
   // A wildcard in the first level reaches no name that begins with $ [MQTT-4.7.2-1].
   if (isSystemTopic(inner) && !isSystemTopic(outer)) return false;
-  // A name has one level at least, so this is everything that `#` matches.
-  if (outer === '+/#') return true;
   const outerLevels = outer.split('/');
   const innerLevels = inner.split('/');
   for (let i = 0; i < outerLevels.length; i++) {
     const wide = outerLevels[i];
     if (wide === '#') return true;
     const narrow = innerLevels[i];
-    // `a/#` matches `a`, which no filter with one more level but `a/#` does.
-    if (narrow === undefined || narrow === '#') return false;
+    if (narrow === undefined) return false;
+    if (narrow === '#') {
+      // `a/#` matches `a`, and `a/+/#` does not. But no name is empty, so nothing stands before the first level
+      // of `#`, nor before the second of `/#`: there one more `+` takes nothing away.
+      const parentIsEmpty = i === 0 || (i === 1 && innerLevels[0] === '');
+      return parentIsEmpty && wide === '+' && outerLevels[i + 1] === '#';
+    }
     if (wide !== '+' && wide !== narrow) return false;
   }
   return innerLevels.length === outerLevels.length;
