@@ -178,7 +178,8 @@ async function describe(
     '',
     'Medians of the runs; lost, duplicate and out-of-order messages are summed over them. CPU is the',
     "broker's user and system time per delivered message (`/proc`, 10 ms ticks). `gen` is the load",
-    'generator itself; in the trickle cases it spins to keep its schedule.',
+    'generator itself; in the trickle cases it spins to keep its schedule. `others` is what',
+    'else ran on the machine meanwhile: figures with much of it are worth little.',
     '',
     resultTable(rows),
   ];

@@ -34,6 +34,8 @@ export interface Measurement {
   /** The generator's own cost, so that one can see that it was not the bottleneck. */
   readonly generatorCpuUs: number;
   readonly generatorCpuPercent: number;
+  /** What other processes of the machine used meanwhile, in percent of one core: the noise. */
+  readonly otherCpuPercent: number;
   /** Figures only some cases have, by name with the unit last. */
   readonly figures: Readonly<Record<string, number>>;
 }
@@ -56,5 +58,6 @@ export const EMPTY_MEASUREMENT: Measurement = {
   outOfOrder: 0,
   generatorCpuUs: Number.NaN,
   generatorCpuPercent: Number.NaN,
+  otherCpuPercent: Number.NaN,
   figures: {},
 };

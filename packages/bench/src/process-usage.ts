@@ -23,6 +23,22 @@ export function parseProcessUsage(stat: string): ProcessUsage {
   return { userUs: userTicks * TICK_US, systemUs: systemTicks * TICK_US };
 }
 
+/** The time all cores together were busy since boot, in microseconds, from /proc; exact to 10 ms. */
+export function readMachineBusyUs(): number {
+  return parseMachineBusyUs(readFileSync('/proc/stat', 'latin1'));
+}
+
+/** Adds up what is not idle in the first line of `/proc/stat`. */
+export function parseMachineBusyUs(stat: string): number {
+  const [user, nice, system, , , irq, softIrq, steal] = stat
+    .slice(0, stat.indexOf('\n'))
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  const parts = [user, nice, system, irq, softIrq, steal];
+  return parts.reduce<number>((total, ticks) => total + (ticks ?? 0), 0) * TICK_US;
+}
+
 /** The resident memory of a process, in bytes. */
 export function readResidentBytes(pid: number): number {
   return parseResidentBytes(readFileSync(`/proc/${String(pid)}/status`, 'latin1'));

@@ -21,6 +21,7 @@ export function resultTable(rows: readonly ResultRow[]): string {
     'order',
     'gen us/msg',
     'gen CPU %',
+    'others CPU %',
     'also',
   ];
   return table(header, rows.map(resultCells));
@@ -57,7 +58,7 @@ function resultCells(row: ResultRow): string[] {
   const head = [row.caseName, String(row.payloadBytes), row.broker];
   const found = row.measurement;
   if (found === undefined) {
-    return [...head, ...Array.from({ length: 14 }, () => '-'), row.failures.join('; ')];
+    return [...head, ...Array.from({ length: 15 }, () => '-'), row.failures.join('; ')];
   }
   const [least, most] = row.brokerCpuUsRange;
   const also = Object.entries(found.figures).map(([name, value]) => `${name} ${shorten(value)}`);
@@ -77,6 +78,7 @@ function resultCells(row: ResultRow): string[] {
     String(found.outOfOrder),
     shorten(found.generatorCpuUs),
     shorten(found.generatorCpuPercent),
+    shorten(found.otherCpuPercent),
     [...also, ...row.failures.map((failure) => `FAILED RUN: ${failure}`)].join(', '),
   ];
 }

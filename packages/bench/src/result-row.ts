@@ -49,6 +49,7 @@ function combine(measurements: readonly Measurement[]): Measurement {
     outOfOrder: sum(of('outOfOrder')),
     generatorCpuUs: median(of('generatorCpuUs')),
     generatorCpuPercent: median(of('generatorCpuPercent')),
+    otherCpuPercent: median(of('otherCpuPercent')),
     figures: Object.fromEntries(
       [...figureNames].map((name) => [
         name,

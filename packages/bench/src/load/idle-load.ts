@@ -44,10 +44,11 @@ export async function runIdleLoad(idle: IdleCase, plan: Plan): Promise<Measureme
     const residentBytes = readResidentBytes(plan.pid);
     const resting = startUsageWindow(plan.pid);
     await delay(plan.measureMs);
-    const { brokerCpuPercent } = perMessage(resting(), 1);
+    const { brokerCpuPercent, otherCpuPercent } = perMessage(resting(), 1);
     return {
       ...EMPTY_MEASUREMENT,
       brokerCpuPercent,
+      otherCpuPercent,
       residentBytes,
       figures: {
         connectionRssBytes: (residentBytes - baseBytes) / idle.connections,

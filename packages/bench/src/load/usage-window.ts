@@ -1,5 +1,5 @@
 import { nowUs } from '../clock.ts';
-import { readProcessUsage } from '../process-usage.ts';
+import { readMachineBusyUs, readProcessUsage } from '../process-usage.ts';
 
 /** CPU time and wall time that passed since `startUsageWindow`. */
 export interface UsageWindow {
@@ -7,11 +7,14 @@ export interface UsageWindow {
   readonly brokerUserUs: number;
   readonly brokerSystemUs: number;
   readonly generatorUs: number;
+  /** Of all processes of the machine, these two included. */
+  readonly machineUs: number;
 }
 
 /** Starts to measure the broker process and this one; the returned function tells what passed. */
 export function startUsageWindow(brokerPid: number): () => UsageWindow {
   const broker = readProcessUsage(brokerPid);
+  const machineUs = readMachineBusyUs();
   const own = process.cpuUsage();
   const startUs = nowUs();
   return () => {
@@ -22,6 +25,7 @@ export function startUsageWindow(brokerPid: number): () => UsageWindow {
       brokerUserUs: brokerNow.userUs - broker.userUs,
       brokerSystemUs: brokerNow.systemUs - broker.systemUs,
       generatorUs: ownUsed.user + ownUsed.system,
+      machineUs: readMachineBusyUs() - machineUs,
     };
   };
 }
@@ -38,6 +42,7 @@ export function perMessage(
   readonly brokerCpuPercent: number;
   readonly generatorCpuUs: number;
   readonly generatorCpuPercent: number;
+  readonly otherCpuPercent: number;
 } {
   const brokerUs = usage.brokerUserUs + usage.brokerSystemUs;
   return {
@@ -48,5 +53,9 @@ export function perMessage(
     brokerCpuPercent: (brokerUs / usage.elapsedUs) * 100,
     generatorCpuUs: usage.generatorUs / delivered,
     generatorCpuPercent: (usage.generatorUs / usage.elapsedUs) * 100,
+    otherCpuPercent: Math.max(
+      0,
+      ((usage.machineUs - brokerUs - usage.generatorUs) / usage.elapsedUs) * 100,
+    ),
   };
 }
