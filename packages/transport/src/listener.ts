@@ -208,7 +208,7 @@ class HeldSocket implements Held {
   constructor(owner: ChannelOwner, socket: Socket) {
     this.owner = owner;
     this.socket = socket;
-    socket.on('error', ignore); // until the channel listens for it
+    socket.on('error', ignore);
   }
 
   serve(): SocketChannel {
@@ -222,4 +222,6 @@ class HeldSocket implements Held {
   }
 }
 
-function ignore(): void {}
+function ignore(): void {
+  // an error while nobody listens: the channel, once it does, sees the end
+}

@@ -153,8 +153,7 @@ export abstract class SocketChannel implements Channel {
       if (this.state === State.Broken) this.destroy();
       return;
     }
-    this.send();
-    if (this.state !== State.Open) {
+    if (!this.send()) {
       this.destroy();
       return;
     }
@@ -310,8 +309,7 @@ export abstract class SocketChannel implements Channel {
       const backlog = (this.backlog ??= new Backlog());
       this.finishChunk(backlog);
       if (this.queuedBytes >= EARLY_FLUSH_BYTES && backlog.inFlightBytes === 0) {
-        this.send();
-        if (this.state !== State.Open) {
+        if (!this.send()) {
           this.makeRoom(count);
           return;
         }
@@ -350,26 +348,33 @@ export abstract class SocketChannel implements Channel {
     this.segmentStart = 0;
   }
 
-  /** Writes all there is, unless a write is in flight: then `writeDone` continues. Never calls the handler. */
-  private send(): void {
-    if (this.state !== State.Open && this.state !== State.Ending) return;
+  /**
+   * Writes all there is, unless a write is in flight: then `writeDone` continues. False: writing is over. Never
+   * calls the handler.
+   */
+  private send(): boolean {
+    if (this.state !== State.Open && this.state !== State.Ending) return false;
     const backlog = this.backlog;
-    if (backlog === undefined || backlog.segments.length === 0) {
-      const length = this.state === State.Open ? this.length : 0;
-      if (length === 0 || (backlog !== undefined && backlog.inFlightBytes > 0)) return;
-      const chunk = this.bytes;
-      if (length > BACKLOG_HIGH_BYTES) this.drainDue = true;
-      this.dropChunk();
-      const unsent = this.writeOne(chunk.subarray(0, length));
-      if (unsent > 0) this.inFlight(unsent, chunk);
-      else releaseChunk(chunk);
-      if (unsent >= 0) this.owner.bytesSent += length - unsent;
-      return;
+    if (backlog !== undefined && (backlog.segments.length > 0 || backlog.inFlightBytes > 0)) {
+      while (backlog.inFlightBytes === 0 && backlog.segments.length > 0) {
+        if (!this.sendSegments(backlog)) return false;
+      }
+      return true;
     }
-    while (backlog.inFlightBytes === 0 && backlog.segments.length > 0) this.sendSegments(backlog);
+    const { length } = this;
+    if (length === 0 || this.state === State.Ending) return true;
+    const chunk = this.bytes;
+    if (length > BACKLOG_HIGH_BYTES) this.drainDue = true;
+    this.dropChunk();
+    const unsent = this.writeOne(chunk.subarray(0, length));
+    if (unsent > 0) this.inFlight(unsent, chunk);
+    else releaseChunk(chunk);
+    if (unsent < 0) return false;
+    this.owner.bytesSent += length - unsent;
+    return true;
   }
 
-  private sendSegments(backlog: Backlog): void {
+  private sendSegments(backlog: Backlog): boolean {
     if (this.backlogBytes > BACKLOG_HIGH_BYTES) this.drainDue = true;
     if (this.state === State.Open) this.finishChunk(backlog);
     let segments = backlog.segments;
@@ -386,7 +391,7 @@ export abstract class SocketChannel implements Channel {
     const last = backlog.segments.length === 0;
     const unsent =
       segments.length === 1 ? this.writeOne(segments[0]!) : this.write(segments, bytes);
-    if (unsent < 0) return;
+    if (unsent < 0) return false;
     this.queuedBytes -= bytes;
     this.owner.bytesSent += bytes - unsent;
     if (unsent > 0) {
@@ -400,6 +405,7 @@ export abstract class SocketChannel implements Channel {
       for (const chunk of backlog.chunks) releaseChunk(chunk);
       backlog.chunks.length = 0;
     }
+    return true;
   }
 
   private inFlight(unsentBytes: number, chunk: Uint8Array | undefined): void {

@@ -7,7 +7,7 @@
  * into one buffer, or to learn that a write was taken at once. The names used here have been the same since Node 12;
  * should one of them be missing, `tcpHandles` says so and `listen` uses the public API (stream-channel.ts).
  */
-import { Server } from 'node:net';
+import type { Server } from 'node:net';
 import { getSystemErrorName } from 'node:util';
 import { SocketChannel, type ChannelOwner } from './socket-channel.ts';
 
@@ -160,7 +160,7 @@ export class HandleChannel extends SocketChannel {
 
   protected halfClose(): void {
     const request = new binding!.ShutdownWrap();
-    request.oncomplete = ignore; // when it fails, reading tells
+    request.oncomplete = ignore;
     if (this.handle.shutdown(request) < 0) this.destroy();
   }
 
@@ -201,13 +201,15 @@ function onClosed(this: TcpHandle): void {
   this.channel!.onHandleClosed();
 }
 
-function ignore(): void {}
+function ignore(): void {
+  // when a shutdown fails, reading tells
+}
 
 function streamBinding(): StreamBinding | undefined {
   try {
-    const { binding: load } = process as unknown as { binding(name: string): unknown };
-    const stream = load.call(process, 'stream_wrap') as Partial<StreamBinding>;
-    const tcp = load.call(process, 'tcp_wrap') as { TCP?: { prototype: object } };
+    const node = process as unknown as { binding(name: string): unknown };
+    const stream = node.binding('stream_wrap') as Partial<StreamBinding>;
+    const tcp = node.binding('tcp_wrap') as { TCP?: { prototype: object } };
     const methods = tcp.TCP?.prototype ?? {};
     const familiar =
       typeof stream.WriteWrap === 'function' &&
