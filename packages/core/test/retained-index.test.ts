@@ -14,9 +14,9 @@ function index(names: Iterable<string>): RetainedIndex {
 function take(walk: IterableIterator<string>, count: number): string[] {
   const taken: string[] = [];
   while (taken.length < count) {
-    const { value, done } = walk.next();
-    if (done === true) break;
-    taken.push(value as string);
+    const result: IteratorResult<string, undefined> = walk.next();
+    if (result.done === true) break;
+    taken.push(result.value);
   }
   return taken;
 }

@@ -142,10 +142,10 @@ export class RetainedIndex {
   }
 
   #nextChild(frame: Frame, bornMax: number): number {
-    // Without its node a frame has no children that the walk must visit: what is there now came later.
-    if (frame.next === NONE || this.#births.get(frame.node) > bornMax) return NONE;
+    if (frame.next === NONE) return NONE;
     let child = frame.next;
     if (this.#births.get(child) > bornMax) {
+      // It is gone. So may be the frame's node, but what has its number now has younger children only.
       child = this.#firstChild.get(frame.node);
       while (this.#births.get(child) <= frame.lastBirth) child = this.#nextSibling.get(child);
       if (this.#births.get(child) > bornMax) return NONE;

@@ -232,7 +232,7 @@ class FilterRoutes<R extends Route> {
   remove(route: R): boolean {
     if (route.share !== '') {
       const group = this.#group(route.share);
-      if (group === undefined || !group.remove(route)) return false;
+      if (group?.remove(route) !== true) return false;
       if (group.members.length === 0) this.#removeGroup(group);
       return true;
     }
