@@ -1,1 +1,8 @@
-export {};
+export { createBroker } from './create-broker.ts';
+export type {
+  Broker,
+  BrokerHooks,
+  BrokerOptions,
+  BrokerPublish,
+  PublishedMessage,
+} from './create-broker.ts';

@@ -1,3 +1,5 @@
+export { TestBroker } from './test-broker.ts';
+export type { TestBrokerOptions } from './test-broker.ts';
 export { ByteClient } from './byte-client.ts';
 export type {
   AcknowledgementProperties,

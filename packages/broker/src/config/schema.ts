@@ -244,6 +244,6 @@ export const configSchema = z.strictObject({
 export type Config = DeepReadonly<z.output<typeof configSchema>>;
 
 /** What a user may write: everything is optional. */
-export type ConfigInput = z.input<typeof configSchema>;
+export type ConfigInput = DeepReadonly<z.input<typeof configSchema>>;
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
