@@ -1,5 +1,5 @@
 import { Outbox, AckOutcome, PACKET_BYTES_UNLIMITED } from '../delivery/outbox.ts';
-import { QueueReader } from '../delivery/queue-reader.ts';
+import { QueueReader, SENT_BELOW_UNKNOWN } from '../delivery/queue-reader.ts';
 import type { Publisher } from '../delivery/router.ts';
 import { ProtocolError } from '../errors.ts';
 import type { Message } from '../message.ts';
@@ -539,8 +539,12 @@ export class Connection
       node.counters.sessionEvents.discarded += 1;
     }
     const previous = node.connections.get(clientId);
-    if (previous !== undefined) previous.takenOver();
-    else if (claimed.previousToken !== '') {
+    if (previous !== undefined) {
+      claimed = { ...claimed, sentBelow: previous.#reader?.sentBelow ?? claimed.sentBelow };
+      previous.takenOver();
+    } else if (claimed.previousToken !== '') {
+      // Its owner did not live to say how far it had sent.
+      claimed = { ...claimed, sentBelow: SENT_BELOW_UNKNOWN };
       node.parts.peers.takeOver(clientId, claimed.previousToken);
       node.counters.sessionEvents.takeover_remote += 1;
     }
