@@ -1,0 +1,137 @@
+import type { NodeReport } from '@shoalmq/core';
+import type { Logger } from 'pino';
+import { configHash } from './config/config-hash.ts';
+import type { Config } from './config/schema.ts';
+import { createBroker } from './create-broker.ts';
+import type { Broker } from './create-broker.ts';
+import { ListenError, isListenFailure } from './listen-error.ts';
+import { startOpsServer } from './ops/http-server.ts';
+import type { HealthSource, OpsServer } from './ops/http-server.ts';
+import { SysTree } from './sys/sys-topics.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+import type { Metrics } from './telemetry/metrics.ts';
+import { VERSION } from './version.ts';
+
+/** A broker with everything around it that `shoal start` runs. */
+export interface BrokerProcess {
+  readonly broker: Broker;
+  /** `undefined` when `http.port` is 0. */
+  readonly ops: OpsServer | undefined;
+  /** Ends all connections, then the operations port. Later calls return the first one's promise. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts the operations port, then the broker, then the `$SYS` topics, and resolves when clients may connect. What
+ * happens on the node goes to the log from here.
+ *
+ * @throws ListenError when a port cannot be opened; nothing keeps running then.
+ */
+export async function startBrokerProcess(config: Config, logger: Logger): Promise<BrokerProcess> {
+  let broker: Broker | undefined;
+  let stopping: Promise<void> | undefined;
+
+  const health: HealthSource = {
+    isLive: () => ({ ok: true, reason: 'the event loop turns' }),
+    isReady: () => {
+      if (stopping !== undefined) return { ok: false, reason: 'stopping' };
+      if (broker === undefined) return { ok: false, reason: 'starting' };
+      return { ok: true, reason: 'listening' };
+    },
+    isStarted: () =>
+      broker === undefined ? { ok: false, reason: 'starting' } : { ok: true, reason: 'started' },
+    isDraining: () => stopping !== undefined,
+  };
+  let metrics: Metrics | undefined;
+  const { http } = config;
+  const ops =
+    http.port === 0
+      ? undefined
+      : await startOpsServer({
+          host: http.host,
+          port: http.port,
+          health,
+          metrics: {
+            contentType: 'text/plain; version=0.0.4; charset=utf-8',
+            text: () => metrics?.text() ?? Promise.resolve(''),
+          },
+          onError: (error) => {
+            logger.warn({ event: 'ops.failed', error }, 'the operations port failed to answer');
+          },
+        }).catch((error: unknown) => {
+          throw isListenFailure(error) ? new ListenError('http', http, error) : error;
+        });
+
+  const started = await createBroker({
+    config,
+    report: (report) => {
+      logReport(logger, report);
+    },
+  }).catch(async (error: unknown) => {
+    await ops?.close();
+    throw isListenFailure(error) ? new ListenError('mqtt', config.mqtt, error) : error;
+  });
+  broker = started;
+  metrics = createMetrics({
+    counters: started.counters,
+    levels: () => started.levels(),
+    version: VERSION,
+    commit: '',
+    configHash: configHash(config),
+  });
+  const stopSys = startSysTopics(started, config.sys.intervalSeconds, logger);
+
+  return {
+    broker: started,
+    ops,
+    stop: () => {
+      stopping ??= (async () => {
+        stopSys();
+        await started.close();
+        await ops?.close();
+      })();
+      return stopping;
+    },
+  };
+}
+
+/** Publishes the `$SYS` topics now and at each interval; returns what ends that. */
+function startSysTopics(broker: Broker, intervalSeconds: number, logger: Logger): () => void {
+  if (intervalSeconds === 0) return () => undefined;
+  const tree = new SysTree(VERSION, performance.now());
+  const update = () => {
+    for (const [topic, payload] of tree.update(
+      performance.now(),
+      broker.counters,
+      broker.levels(),
+    )) {
+      broker.publish({ topic, payload, retain: true }).catch((error: unknown) => {
+        logger.warn({ event: 'sys.failed', topic, error }, 'a $SYS topic could not be published');
+      });
+    }
+  };
+  update();
+  const timer = setInterval(update, intervalSeconds * 1_000);
+  return () => {
+    clearInterval(timer);
+  };
+}
+
+function logReport(logger: Logger, report: NodeReport): void {
+  switch (report.event) {
+    case 'client.connected':
+      logger.debug(report, 'client connected');
+      return;
+    case 'connection.closed':
+      logger.debug(report, 'connection closed');
+      return;
+    case 'connection.refused':
+      logger.debug(report, 'connection refused');
+      return;
+    case 'session.taken_over':
+      logger.debug(report, 'session taken over');
+      return;
+    case 'store.failed':
+      logger.error(report, 'the store failed');
+  }
+}
