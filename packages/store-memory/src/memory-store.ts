@@ -213,6 +213,7 @@ export class MemoryStore implements StateStore {
   ): Promise<FencedResult> {
     const session = this.#owned(ref, token);
     if (session === undefined) return FENCED;
+    session.subscriptions ??= new Map();
     for (const filter of removed) session.subscriptions.delete(filter);
     for (const subscription of added) session.subscriptions.set(subscription.filter, subscription);
     return OK;
@@ -334,7 +335,7 @@ export class MemoryStore implements StateStore {
   /** The session if it is this incarnation and `token` owns it. */
   #owned(ref: SessionRef, token: OwnerToken): SessionRecord | undefined {
     const session = this.#sessions.get(ref.clientId);
-    if (session === undefined || session.incarnation !== ref.incarnation) return undefined;
+    if (session?.incarnation !== ref.incarnation) return undefined;
     return session.token === token && token !== '' ? session : undefined;
   }
 
@@ -398,7 +399,7 @@ export class MemoryStore implements StateStore {
 }
 
 function subscriptionsOf({ subscriptions }: SessionRecord): readonly StoredSubscription[] {
-  return subscriptions.size === 0 ? NONE : [...subscriptions.values()];
+  return subscriptions === undefined ? NONE : [...subscriptions.values()];
 }
 
 function endOf(session: SessionRecord): DueEvents['ended'][number] {

@@ -27,7 +27,8 @@ export class SessionRecord implements Timed {
   readonly incarnation: SessionIncarnation;
   /** `undefined` for a session that began clean: nothing is ever queued for it. */
   readonly queue: SessionQueue | undefined;
-  readonly subscriptions = new Map<string, StoredSubscription>();
+  /** By filter; made when the first one comes, which for a clean session is never. */
+  subscriptions: Map<string, StoredSubscription> | undefined = undefined;
   /** By packet identifier; made when the first QoS 2 PUBLISH comes. */
   incoming: Map<number, IncomingMessage> | undefined = undefined;
   /** Sequences in the order in which they were marked. */

@@ -103,6 +103,19 @@ test('expired retained messages do not stand in the way of new ones at the limit
   expect(store.sizes().retainedMessages).toBe(2);
 });
 
+test('room is not made at the cost of a message that replaced an expired one', async () => {
+  const { store, clock } = newStore({ retainedMessagesMax: 1 });
+  const first = queuedOf('first', 'a').message;
+  first.expiresAtMs = clock.wallMs() + 1_000;
+  await store.retain(first);
+  await store.retain(queuedOf('second', 'a').message);
+  clock.advance(2_000);
+  expect(await store.retain(queuedOf('x', 'b').message)).toEqual({ outcome: 'full' });
+  expect(await store.readRetained(['a'])).toHaveLength(1);
+  await store.retain(queuedOf('', 'a').message);
+  expect(store.sizes()).toMatchObject({ retainedMessages: 0, retainedBytes: 0 });
+});
+
 test('an entry that is never acknowledged does not keep the memory of all that came after it', async () => {
   const { store } = newStore({ queueMessagesMax: 3 });
   const { incarnation } = await store.claim(claimOf('a'));

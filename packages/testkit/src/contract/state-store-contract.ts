@@ -23,10 +23,10 @@ import type { StateStoreLimits } from './state-store-model.ts';
 export interface StateStoreHarness {
   readonly store: StateStore;
   /** The store's wall clock. It may run by itself too, but by less than a few seconds in a test. */
-  nowMs(): number;
+  readonly nowMs: () => number;
   /** Lets that much time pass for the store. */
-  advance(ms: number): void | Promise<void>;
-  close(): Promise<void>;
+  readonly advance: (ms: number) => void | Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 export interface StateStoreContractOptions {

@@ -228,7 +228,7 @@ export class StateStoreModel {
     const session = this.#sessions.find(
       (candidate) => candidate.clientId === clientId && candidate.incarnation === incarnation,
     );
-    if (session === undefined || !session.hasQueue) return 'gone';
+    if (!session?.hasQueue) return 'gone';
     if (entry.uid !== '' && session.entries.some(({ uid }) => uid === entry.uid)) {
       return 'duplicate';
     }

@@ -172,8 +172,8 @@ export const operations: fc.Arbitrary<{
 
 interface StoreInTime {
   readonly store: StateStore;
-  nowMs(): number;
-  advance(ms: number): void | Promise<void>;
+  readonly nowMs: () => number;
+  readonly advance: (ms: number) => void | Promise<void>;
 }
 
 /**
