@@ -97,21 +97,9 @@ export class Decoder {
   push(bytes: Uint8Array, start: number, end: number): void {
     if (this.#dead) return;
     if (this.#decoding) throw new Error('Decoder.push called by its own handler');
-    const source = plainBytes(bytes);
     this.#begin();
     try {
-      if (this.#handler.decodingPaused || this.#backlog) {
-        this.#keep(source, start, end, 0);
-        this.#backlog = true;
-        this.#decodeBacklog();
-      } else {
-        let position = start;
-        if (this.#keptBytes > 0) position = this.#completeKept(source, start, end);
-        if (position < end && !this.#dead) {
-          if (!this.#handler.decodingPaused) position = this.#decode(source, position, end);
-          if (position < end && !this.#dead) this.#keepRest(source, position, end);
-        }
-      }
+      this.#advance(plainBytes(bytes), start, end);
     } catch (error) {
       this.#fail(error);
       return;
@@ -144,6 +132,18 @@ export class Decoder {
     this.#packets = 0;
   }
 
+  #advance(bytes: Uint8Array, start: number, end: number): void {
+    if (this.#handler.decodingPaused || this.#backlog) {
+      this.#keep(bytes, start, end, 0);
+      this.#backlog = true;
+      this.#decodeBacklog();
+      return;
+    }
+    let position = this.#keptBytes > 0 ? this.#completeKept(bytes, start, end) : start;
+    if (position < end) position = this.#decode(bytes, position, end);
+    if (position < end) this.#keepRest(bytes, position, end);
+  }
+
   #finish(): void {
     this.#decoding = false;
     // What waits behind a pause is not late: nobody tried to decode it.
@@ -158,12 +158,15 @@ export class Decoder {
     if (reported) this.#handler.onDecodeError(error);
   }
 
-  /** Decodes until a packet is not complete, or the handler pauses; returns how far it came. */
+  /**
+   * Decodes until a packet is not complete, or the handler pauses; returns how far it came: to the end when the
+   * decoder was closed on the way.
+   */
   #decode(bytes: Uint8Array, start: number, end: number): number {
     const handler = this.#handler;
     let position = start;
     this.#partialTotal = 0;
-    while (end - position >= 2) {
+    while (end - position >= 2 && !handler.decodingPaused) {
       const first = bytes[position] as number;
       let remaining = bytes[position + 1] as number;
       let body = position + 2;
@@ -199,7 +202,6 @@ export class Decoder {
       this.#packets += 1;
       position = next;
       if (this.#dead) return end;
-      if (handler.decodingPaused) return position;
     }
     return position;
   }
@@ -326,7 +328,10 @@ export class Decoder {
     return topic;
   }
 
-  /** Adds to the kept start of a packet what is missing of it and, when complete, decodes it. */
+  /**
+   * Adds to the kept start of a packet what is missing of it and, when complete, decodes it. Returns how far it
+   * came in `bytes`: to the end when the decoder was closed on the way.
+   */
   #completeKept(bytes: Uint8Array, start: number, end: number): number {
     let position = start;
     // The fixed header comes first: it says how much is missing, and whether it may come at all.
@@ -335,7 +340,7 @@ export class Decoder {
       position += 1;
       if (this.#decode(this.#kept, 0, this.#keptBytes) > 0) {
         this.#dropKept();
-        return position;
+        return this.#dead ? end : position;
       }
     }
     if (position === end) return position;
@@ -346,7 +351,7 @@ export class Decoder {
       this.#decode(this.#kept, 0, this.#keptBytes);
       this.#dropKept();
     }
-    return position + taken;
+    return this.#dead ? end : position + taken;
   }
 
   #decodeBacklog(): void {
@@ -355,7 +360,7 @@ export class Decoder {
     const end = this.#keptBytes;
     const position = this.#decode(kept, 0, end);
     this.#dropKept();
-    if (position < end && !this.#dead) this.#keepRest(kept, position, end);
+    if (position < end) this.#keepRest(kept, position, end);
   }
 
   #keepRest(bytes: Uint8Array, start: number, end: number): void {

@@ -172,20 +172,20 @@ function toGenerate(packet: OutgoingPacket, version: ProtocolVersion, detail: De
         messageId: packet.packetId,
         // 3.x knows one failure only [MQTT3-3.9.3-2].
         granted: packet.reasonCodes.map((code) => (version < 5 && code >= 0x80 ? 0x80 : code)),
-        properties: reasonString(packet, detail),
+        properties: reasonStringOf(packet.reasonString, detail),
       };
     case 'unsuback':
       return {
         cmd: 'unsuback',
         messageId: packet.packetId,
         granted: [...packet.reasonCodes],
-        properties: reasonString(packet, detail),
+        properties: reasonStringOf(packet.reasonString, detail),
       };
     case 'puback':
     case 'pubrec':
     case 'pubrel':
     case 'pubcomp': {
-      const properties = reasonString(packet, detail);
+      const properties = reasonStringOf(packet.reasonString, detail);
       return {
         cmd: packet.kind,
         messageId: packet.packetId,
@@ -201,7 +201,7 @@ function toGenerate(packet: OutgoingPacket, version: ProtocolVersion, detail: De
         cmd: 'disconnect',
         reasonCode: packet.reasonCode,
         properties: {
-          ...reasonString(packet, detail),
+          ...reasonStringOf(packet.reasonString, detail),
           ...(packet.serverReference !== undefined && { serverReference: packet.serverReference }),
         },
       };
@@ -209,44 +209,36 @@ function toGenerate(packet: OutgoingPacket, version: ProtocolVersion, detail: De
       return {
         cmd: 'auth',
         reasonCode: packet.reasonCode,
-        properties: { ...reasonString(packet, detail), ...authentication(packet) },
+        properties: {
+          ...reasonStringOf(packet.reasonString, detail),
+          ...(packet.authenticationMethod !== undefined && {
+            authenticationMethod: packet.authenticationMethod,
+          }),
+          ...authenticationDataOf(packet.authenticationData),
+        },
       };
   }
 }
 
 function connackProperties(properties: ConnackProperties, detail: Detail) {
-  const { userProperties, reasonString: _, authenticationData: __, ...rest } = properties;
+  const { userProperties, reasonString, authenticationData, ...rest } = properties;
   return {
     ...rest,
-    ...reasonString(properties, detail),
-    ...authentication(properties),
+    ...reasonStringOf(reasonString, detail),
+    ...authenticationDataOf(authenticationData),
     ...(userProperties !== undefined &&
       detail.userProperties && { userProperties: byName(userProperties) }),
   };
 }
 
-function reasonString(
-  packet: { readonly reasonString?: string },
-  detail: Detail,
-): { reasonString?: string } {
-  const text = packet.reasonString;
+function reasonStringOf(text: string | undefined, detail: Detail): { reasonString?: string } {
   if (text === undefined || !detail.reasonString) return {};
   return Buffer.byteLength(text) > STRING_BYTES_MAX ? {} : { reasonString: text };
 }
 
-function authentication(packet: {
-  readonly authenticationMethod?: string;
-  readonly authenticationData?: Uint8Array;
-}): { authenticationMethod?: string; authenticationData?: Buffer } {
-  const data = packet.authenticationData;
-  return {
-    ...(packet.authenticationMethod !== undefined && {
-      authenticationMethod: packet.authenticationMethod,
-    }),
-    ...(data !== undefined && {
-      authenticationData: Buffer.from(data.buffer, data.byteOffset, data.length),
-    }),
-  };
+function authenticationDataOf(data: Uint8Array | undefined): { authenticationData?: Buffer } {
+  if (data === undefined) return {};
+  return { authenticationData: Buffer.from(data.buffer, data.byteOffset, data.length) };
 }
 
 /** The form of mqtt-packet, which keeps the order of values of one name but not across names. */

@@ -1,8 +1,9 @@
 import type { Message } from '@shoalmq/core';
 import { PropertyId } from './properties.ts';
 
-// Below this a loop beats the call of `TypedArray.prototype.set` and the view it needs.
-const LOOP_BYTES_MAX = 48;
+// Below these a loop beats the call of `TypedArray.prototype.set`, which for a part of an array needs a view first.
+const LOOP_BYTES_MAX = 12;
+const LOOP_PART_BYTES_MAX = 48;
 
 /** Bytes of `value` as a Variable Byte Integer; 0 to 268,435,455. */
 export function variableByteIntegerBytes(value: number): number {
@@ -100,9 +101,19 @@ export function copyBytes(
   end: number,
 ): number {
   const count = end - start;
-  if (count <= LOOP_BYTES_MAX) {
-    for (let i = 0; i < count; i++) target[at + i] = source[start + i] as number;
-  } else if (count === source.length) target.set(source, at);
-  else target.set(source.subarray(start, end), at);
-  return at + count;
+  const isWhole = count === source.length;
+  if (count > (isWhole ? LOOP_BYTES_MAX : LOOP_PART_BYTES_MAX)) {
+    target.set(isWhole ? source : source.subarray(start, end), at);
+    return at + count;
+  }
+  let from = start;
+  let to = at;
+  for (const fours = end - 3; from < fours; from += 4, to += 4) {
+    target[to] = source[from] as number;
+    target[to + 1] = source[from + 1] as number;
+    target[to + 2] = source[from + 2] as number;
+    target[to + 3] = source[from + 3] as number;
+  }
+  for (; from < end; from += 1, to += 1) target[to] = source[from] as number;
+  return to;
 }

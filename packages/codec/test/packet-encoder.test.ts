@@ -52,7 +52,7 @@ function parse(wire: Uint8Array, protocolVersion: ProtocolVersion): Packet[] {
   return packets;
 }
 
-function message(topic: string, payload: Uint8Array, forwarded = new Uint8Array(0)): Message {
+function message(topic: string, payload: Uint8Array, forwarded = bytes()): Message {
   return Message.of(topicFromName(topics, topic), payload, {
     qos: 0,
     retain: false,

@@ -1,5 +1,6 @@
-import { AckType, TopicTable } from '@shoalmq/core';
+import { TopicTable } from '@shoalmq/core';
 import type {
+  AckType,
   AuthPacket,
   ConnectPacket,
   DisconnectPacket,
