@@ -111,9 +111,9 @@ export class Node {
   readonly parts: NodeParts;
   readonly limits: Limits;
   readonly counters: Counters;
-  readonly topics = new TopicTable();
+  readonly topics: TopicTable;
   readonly table: RouteTable<Subscription>;
-  readonly retained = new RetainedIndex();
+  readonly retained: RetainedIndex;
   readonly router: Router;
   readonly delivery: DeliveryContext;
   readonly timers: TimerWheel;
@@ -133,7 +133,10 @@ export class Node {
     this.limits = parts.limits;
     this.counters = parts.counters;
     this.timers = new TimerWheel(parts.clock.monotonicMs());
-    this.table = new RouteTable(parts.random.integer(0x7fff_ffff));
+    const seed = parts.random.integer(0x7fff_ffff);
+    this.topics = new TopicTable(seed);
+    this.table = new RouteTable(seed);
+    this.retained = new RetainedIndex(seed);
     this.delivery = {
       encoder: parts.encoder,
       clock: parts.clock,

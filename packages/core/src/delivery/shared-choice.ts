@@ -56,7 +56,7 @@ function firstChoice(
     case 'random':
       return random.integer(count);
     case 'hash-topic':
-      return message.topic.hash % count;
+      return hashBytes(message.topic.bytes, 0, message.topic.bytes.length) % count;
     case 'hash-client-id': {
       const bytes = utf8Bytes(message.publisher);
       return hashBytes(bytes, 0, bytes.length) % count;

@@ -46,8 +46,14 @@ export class RouteTable<R extends Route> {
   #size = 0;
   #groups = 0;
 
-  /** `seed`: a random integer, so that clients cannot choose filters whose places in the table collide. */
+  readonly #seed: number;
+
+  /**
+   * `seed`: a random integer, so that clients cannot choose filters whose places in the table collide; the one that
+   * the topic table has.
+   */
   constructor(seed = 0) {
+    this.#seed = seed;
     this.#wildcards = new WildcardTrie(seed);
   }
 
@@ -168,7 +174,7 @@ export class RouteTable<R extends Route> {
       this.#wildcardRevision += 1;
     } else {
       const bytes = utf8Bytes(filter);
-      const slot = hashBytes(bytes, 0, bytes.length) & 0xffff;
+      const slot = hashBytes(bytes, 0, bytes.length, this.#seed) & 0xffff;
       this.#exactRevisions[slot] = (this.#exactRevisions[slot] as number) + 1;
     }
   }

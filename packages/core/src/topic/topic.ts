@@ -23,9 +23,12 @@ export class Topic {
   }
 }
 
-/** FNV-1a over `bytes[start, end)`, as an unsigned 31 bit integer (a small integer in V8). */
-export function hashBytes(bytes: Uint8Array, start: number, end: number): number {
-  let hash = 0x811c9dc5 | 0;
+/**
+ * FNV-1a over `bytes[start, end)`, as an unsigned 31 bit integer (a small integer in V8). With a secret `seed`
+ * nobody can choose names that collide.
+ */
+export function hashBytes(bytes: Uint8Array, start: number, end: number, seed = 0): number {
+  let hash = (0x811c9dc5 ^ seed) | 0;
   for (let i = start; i < end; i++) hash = Math.imul(hash ^ (bytes[i] as number), 0x01000193);
   return (hash ^ (hash >>> 15)) & 0x7fffffff;
 }
@@ -41,8 +44,11 @@ export class TopicTable {
   #youngCount = 0;
   readonly #mask: number;
 
-  /** `topicsMax` is rounded up to a power of two. */
-  constructor(topicsMax = 16_384) {
+  readonly #seed: number;
+
+  /** `seed`: a random integer, the one the route table has. `topicsMax` is rounded up to a power of two. */
+  constructor(seed = 0, topicsMax = 16_384) {
+    this.#seed = seed;
     let size = 16;
     while (size < topicsMax) size *= 2;
     this.#topicsMax = size;
@@ -53,7 +59,7 @@ export class TopicTable {
 
   /** The topic with exactly these bytes, or `undefined`: then check and decode them, and call `add`. */
   find(bytes: Uint8Array, start: number, end: number): Topic | undefined {
-    const hash = hashBytes(bytes, start, end);
+    const hash = hashBytes(bytes, start, end, this.#seed);
     const young = probe(this.#young, this.#mask, hash, bytes, start, end);
     if (young !== undefined) return young;
     const old = probe(this.#old, this.#mask, hash, bytes, start, end);
@@ -63,7 +69,7 @@ export class TopicTable {
 
   /** Interns a name that was found valid. `bytes` must be its UTF-8 and must not be written to afterwards. */
   add(name: string, bytes: Uint8Array): Topic {
-    const topic = new Topic(name, bytes, hashBytes(bytes, 0, bytes.length));
+    const topic = new Topic(name, bytes, hashBytes(bytes, 0, bytes.length, this.#seed));
     this.#insert(topic);
     return topic;
   }
