@@ -134,7 +134,7 @@ export class Node {
     this.counters = parts.counters;
     this.timers = new TimerWheel(parts.clock.monotonicMs());
     const seed = parts.random.integer(0x7fff_ffff);
-    this.topics = new TopicTable(seed);
+    this.topics = new TopicTable(undefined, seed);
     this.table = new RouteTable(seed);
     this.retained = new RetainedIndex(seed);
     this.delivery = {

@@ -46,8 +46,8 @@ export class TopicTable {
 
   readonly #seed: number;
 
-  /** `seed`: a random integer, the one the route table has. `topicsMax` is rounded up to a power of two. */
-  constructor(seed = 0, topicsMax = 16_384) {
+  /** `topicsMax` is rounded up to a power of two. `seed`: a random integer, the one the route table has. */
+  constructor(topicsMax = 16_384, seed = 0) {
     this.#seed = seed;
     let size = 16;
     while (size < topicsMax) size *= 2;
