@@ -1,5 +1,5 @@
 import { Outbox, AckOutcome, PACKET_BYTES_UNLIMITED } from '../delivery/outbox.ts';
-import { QueueReader, SENT_BELOW_UNKNOWN } from '../delivery/queue-reader.ts';
+import { QueueReader } from '../delivery/queue-reader.ts';
 import type { Publisher } from '../delivery/router.ts';
 import { ProtocolError } from '../errors.ts';
 import type { Message } from '../message.ts';
@@ -540,11 +540,10 @@ export class Connection
     }
     const previous = node.connections.get(clientId);
     if (previous !== undefined) {
+      // The store only knows what may have been sent; the connection next door knows what was.
       claimed = { ...claimed, sentBelow: previous.#reader?.sentBelow ?? claimed.sentBelow };
       previous.takenOver();
     } else if (claimed.previousToken !== '') {
-      // Its owner did not live to say how far it had sent.
-      claimed = { ...claimed, sentBelow: SENT_BELOW_UNKNOWN };
       node.parts.peers.takeOver(clientId, claimed.previousToken);
       node.counters.sessionEvents.takeover_remote += 1;
     }

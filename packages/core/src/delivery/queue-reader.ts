@@ -15,8 +15,6 @@ const PACKET_IDS = 65_535;
 /** Bytes of payload read from the store in one piece. */
 const READ_BYTES_MAX = 1_048_576;
 const READ_COUNT_MAX = 500;
-/** For `sentBelow`: nobody knows, because the last owner of the session died. */
-export const SENT_BELOW_UNKNOWN = -1;
 
 /** The packet identifier of a queued message is a function of its place, so a new owner resends with the same one. */
 export function packetIdOf(sequence: number): number {
@@ -52,7 +50,7 @@ export class QueueReader {
   /** The store may hold entries from `#next` on: what is appended now must not overtake them. */
   #behind = true;
   /** Entries below may have been sent on an earlier connection. */
-  #sentBelow: number;
+  readonly #sentBelow: number;
   readonly #released: Set<number>;
   #reading = false;
   #closed = false;
@@ -190,11 +188,6 @@ export class QueueReader {
   }
 
   #onEntries(entries: readonly QueueEntry[], announcedBefore: number): void {
-    const [first] = entries;
-    if (this.#sentBelow === SENT_BELOW_UNKNOWN && first !== undefined) {
-      // No owner sends more than a window full: DUP where it may be due, rather than not where it is [MQTT-3.3.1-1].
-      this.#sentBelow = first.sequence + this.#context.limits.inflightMax;
-    }
     for (const entry of entries) {
       if (!this.#released.has(entry.sequence)) {
         if (!this.#mayQueue(entry.sequence)) return;
