@@ -144,8 +144,8 @@ export abstract class SocketChannel implements Channel {
   }
 
   resumeDecoding(): void {
-    if (this.state > State.Broken) return;
-    this.receiver?.resume();
+    // Reading goes on by itself: only `pauseReading` stops it.
+    if (this.state <= State.Broken) this.receiver?.resume();
   }
 
   end(drainMs: number): void {
@@ -209,7 +209,7 @@ export abstract class SocketChannel implements Channel {
   protected abstract write(segments: Uint8Array[], bytes: number): number;
   /** Like `write`, for the frequent case of one segment. */
   protected abstract writeOne(segment: Uint8Array): number;
-  /** Of the write in flight, the bytes the system has not taken. */
+  /** Of the write in flight, the bytes the system has not taken; at least 1 before `writeDone`. */
   protected abstract unsentBytes(): number;
   /** Sends a FIN; everything was written. */
   protected abstract halfClose(): void;
@@ -224,6 +224,10 @@ export abstract class SocketChannel implements Channel {
 
   /** The client closed its side, or all of it. */
   protected receivedEnd(): void {
+    if (this.state === State.Broken) {
+      this.close('io_error', this.closeError);
+      return;
+    }
     if (this.state === State.Open) this.send(); // the client may have closed its sending side only
     this.close('client_eof');
   }

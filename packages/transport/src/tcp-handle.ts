@@ -155,7 +155,8 @@ export class HandleChannel extends SocketChannel {
   }
 
   protected unsentBytes(): number {
-    return this.handle.writeQueueSize;
+    // The last bytes may be gone while the completion is still to come.
+    return Math.max(1, this.handle.writeQueueSize);
   }
 
   protected halfClose(): void {
@@ -177,7 +178,7 @@ export class HandleChannel extends SocketChannel {
     freeRequest = undefined;
     request.channel = this;
     request.segments = segments;
-    return this.handle.writeQueueSize;
+    return this.unsentBytes();
   }
 }
 

@@ -474,4 +474,20 @@ describe.each([
     clients.push(connect({ host: '127.0.0.1', port: listener.port }));
     expect((await accepted.promise).channel.remoteAddress).toBe('127.0.0.1');
   });
+
+  // A stream is destroyed by its first error, with all that was not read.
+  if (useRawHandles) {
+    test('reads what the client said last although writing to it fails already', async () => {
+      const { client, peer } = await pair();
+      client.write('first ');
+      await peer.until(() => peer.receivedBytes > 0);
+      // All in one turn: the bytes and the reset are here before our write, and that comes before our next read.
+      client.write('last');
+      client.resetAndDestroy();
+      peer.write('nobody reads this');
+      await peer.until(() => peer.closed.length > 0);
+      expect(peer.text()).toBe('first last');
+      expect(peer.closed).toEqual([{ reason: 'io_error', error: 'ECONNRESET' }]);
+    });
+  }
 });
