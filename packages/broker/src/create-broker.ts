@@ -1,7 +1,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { hostname } from 'node:os';
 import { allowAll, hooksAccess, userList } from '@shoalmq/access';
-import type { AuthenticateHook, AuthorizeHook } from '@shoalmq/access';
+import type { AuthenticateHook, AuthorizeHook, EnhancedAuthenticationHook } from '@shoalmq/access';
 import {
   Decoder,
   createPacketEncoder,
@@ -23,6 +23,8 @@ import type { NodeLevels } from './telemetry/metrics.ts';
 export interface BrokerHooks {
   /** Decides who may connect. Exceptions, rejections and anything but a yes are a "no". */
   readonly authenticate?: AuthenticateHook;
+  /** Decides about clients that name an Authentication Method (MQTT 5.0 §4.12). Without it they are refused: 0x8C. */
+  readonly enhancedAuthentication?: EnhancedAuthenticationHook;
   /** Decides who may publish and subscribe to what, and gets asked again for retained messages. */
   readonly authorize?: AuthorizeHook;
   readonly connected?: (client: ClientInfo) => void;
@@ -34,7 +36,7 @@ export interface BrokerHooks {
 /** A message as hooks see it. */
 export interface PublishedMessage {
   readonly topic: string;
-  readonly payload: Uint8Array;
+  readonly payload: Buffer;
   readonly qos: QoS;
   readonly retain: boolean;
   /** Client id of the publisher. */
@@ -207,11 +209,13 @@ function accessOf(config: Config, { hooks = {}, hookFailed }: BrokerOptions): Ac
     config.auth.users.length === 0 && allowsAnonymous(config)
       ? allowAll()
       : userList(config.auth.users, { allowAnonymous: allowsAnonymous(config) });
-  if (hooks.authenticate === undefined && hooks.authorize === undefined) return fallback;
+  const { authenticate, enhancedAuthentication, authorize } = hooks;
+  if ((authenticate ?? enhancedAuthentication ?? authorize) === undefined) return fallback;
   return hooksAccess(
     {
-      authenticate: hooks.authenticate,
-      authorize: hooks.authorize,
+      authenticate,
+      enhancedAuthentication,
+      authorize,
       onError: hookFailed,
     },
     fallback,
@@ -221,7 +225,11 @@ function accessOf(config: Config, { hooks = {}, hookFailed }: BrokerOptions): Ac
 function publishedMessage(message: Message, clientId: string): PublishedMessage {
   return {
     topic: message.topic.name,
-    payload: message.bytes.subarray(message.start, message.end),
+    payload: Buffer.from(
+      message.bytes.buffer,
+      message.bytes.byteOffset + message.start,
+      message.payloadBytes,
+    ),
     qos: message.qos,
     retain: message.retain,
     clientId,
