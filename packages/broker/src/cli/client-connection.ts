@@ -14,11 +14,16 @@ export class ClientError extends Error {
 }
 
 /**
- * Connects with MQTT.js and resolves when the broker has accepted.
+ * Connects with MQTT.js and resolves when the broker has accepted. `prepare` gets the client before anything can
+ * arrive: a resumed session's messages follow the CONNACK at once.
  *
  * @throws ClientError in one line: the address could not be reached, or the broker's return or reason code.
  */
-export function openClient(options: ClientOptions, extra: IClientOptions): Promise<MqttClient> {
+export function openClient(
+  options: ClientOptions,
+  extra: IClientOptions,
+  prepare: (client: MqttClient) => void = () => undefined,
+): Promise<MqttClient> {
   const { host, port } = options;
   const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
   return new Promise((resolve, reject) => {
@@ -29,6 +34,7 @@ export function openClient(options: ClientOptions, extra: IClientOptions): Promi
       protocol: 'mqtt',
       ...extra,
     });
+    prepare(client);
     const settle = (action: () => void) => {
       client.off('connect', connected);
       client.off('error', failed);
@@ -58,6 +64,26 @@ export function openClient(options: ClientOptions, extra: IClientOptions): Promi
     client.on('error', failed);
     client.on('close', closed);
   });
+}
+
+/** Milliseconds that a broker gets to answer the end of a connection. */
+const END_MS = 2_000;
+
+/**
+ * Sends DISCONNECT and closes. Does not wait for a broker that keeps the connection open, nor for messages that
+ * nobody takes any more.
+ */
+export async function closeClient(client: MqttClient, options: ClientOptions): Promise<void> {
+  const { protocolVersion, properties } = options;
+  const disconnect =
+    protocolVersion === 5 ? { reasonCode: 0, properties: properties.of('disconnect') } : {};
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, END_MS);
+  });
+  await Promise.race([client.endAsync(false, disconnect).catch(() => undefined), late]);
+  clearTimeout(timer);
+  client.stream?.destroy();
 }
 
 /** One line about an error of MQTT.js after the connection was made. */

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import type { IClientPublishOptions, MqttClient } from 'mqtt';
-import { ClientError, clientError, openClient } from './client-connection.ts';
+import { ClientError, clientError, closeClient, openClient } from './client-connection.ts';
 import { PUB_HELP, UsageError, parsePubOptions } from './client-options.ts';
 import type { PubOptions } from './client-options.ts';
 import type { Terminal } from './terminal.ts';
@@ -47,12 +47,10 @@ async function publishAll(options: PubOptions, terminal: Terminal): Promise<void
   });
   try {
     await Promise.race([publishSource(client, options, file, terminal.stdin), lost]);
-    finished = true;
-    await client.endAsync(false, disconnectOptions(options));
   } finally {
     finished = true;
     lost.catch(() => undefined);
-    client.end(true);
+    await closeClient(client, options);
   }
 }
 
@@ -128,12 +126,4 @@ export async function* lines(stream: Readable): AsyncGenerator<Buffer> {
     if (chunk.length > 0) rest.push(chunk);
   }
   if (rest.length > 0) yield Buffer.concat(rest);
-}
-
-/** What MQTT.js is told about the DISCONNECT packet. */
-export function disconnectOptions({
-  protocolVersion,
-  properties,
-}: Pick<PubOptions, 'protocolVersion' | 'properties'>): object {
-  return protocolVersion === 5 ? { reasonCode: 0, properties: properties.of('disconnect') } : {};
 }

@@ -1,14 +1,14 @@
 import type { IPublishPacket, MqttClient } from 'mqtt';
-import { ClientError, clientError, openClient } from './client-connection.ts';
+import { ClientError, clientError, closeClient, openClient } from './client-connection.ts';
 import { SUB_HELP, UsageError, matchesFilter, parseSubOptions } from './client-options.ts';
 import type { SubOptions } from './client-options.ts';
 import { formatMessage } from './message-format.ts';
-import { disconnectOptions } from './pub-command.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Exit code after `-W`, as mosquitto_sub has it. */
 const TIMED_OUT = 27;
 const RECONNECT_MS = 1_000;
+const SESSION_TAKEN_OVER = 0x8e;
 
 /** `shoal sub`: resolves with the exit code when it has printed what it was asked for, or something failed. */
 export async function subCommand(argv: readonly string[], terminal: Terminal): Promise<number> {
@@ -35,86 +35,99 @@ export async function subCommand(argv: readonly string[], terminal: Terminal): P
 }
 
 async function subscribe(options: SubOptions, terminal: Terminal): Promise<number> {
-  const cleanUp: (() => void)[] = [];
+  const ending = new Ending();
+  const interrupted = () => {
+    ending.finish(0);
+  };
+  const timer =
+    options.timeoutSeconds === undefined
+      ? undefined
+      : setTimeout(() => {
+          ending.finish(TIMED_OUT);
+        }, options.timeoutSeconds * 1_000);
+  for (const signal of ['SIGINT', 'SIGTERM']) terminal.signals.on(signal, interrupted);
   let client: MqttClient | undefined;
-  let finished = false;
+  const prepare = (opening: MqttClient) => {
+    client = opening;
+    // Not an event: MQTT.js acknowledges, and reads on, when this calls back.
+    opening.handleMessage = printer(options, terminal, ending);
+  };
   try {
-    return await new Promise<number>((resolve, reject) => {
-      const finish = (code: number) => {
-        finished = true;
-        resolve(code);
-      };
-      if (options.timeoutSeconds !== undefined) {
-        const timer = setTimeout(finish, options.timeoutSeconds * 1_000, TIMED_OUT);
-        cleanUp.push(() => {
-          clearTimeout(timer);
-        });
-      }
-      const interrupted = () => {
-        finish(0);
-      };
-      for (const signal of ['SIGINT', 'SIGTERM']) {
-        terminal.signals.on(signal, interrupted);
-        cleanUp.push(() => terminal.signals.off(signal, interrupted));
-      }
-      run(options, terminal, finish, () => finished)
-        .then((opened) => {
-          client = opened;
-          opened.on('error', (error) => {
-            reject(clientError(error));
-          });
-          // It may have ended before we came to know of the client.
-          if (finished) opened.end();
-        })
-        .catch(reject);
+    run(options, terminal, ending, prepare).catch((error: unknown) => {
+      ending.fail(error);
     });
+    return await ending.code;
   } finally {
-    for (const action of cleanUp) action();
-    await client?.endAsync(false, disconnectOptions(options)).catch(() => undefined);
+    clearTimeout(timer);
+    for (const signal of ['SIGINT', 'SIGTERM']) terminal.signals.off(signal, interrupted);
+    if (client !== undefined) await closeClient(client, options);
+  }
+}
+
+/** How the command ends: by the first of whatever may end it. */
+class Ending {
+  readonly code: Promise<number>;
+  finished = false;
+  #resolve: (code: number) => void = () => undefined;
+  #reject: (error: unknown) => void = () => undefined;
+
+  constructor() {
+    this.code = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  finish(code: number): void {
+    this.finished = true;
+    this.#resolve(code);
+  }
+
+  fail(error: unknown): void {
+    this.finished = true;
+    this.#reject(error);
   }
 }
 
 async function run(
   options: SubOptions,
   terminal: Terminal,
-  finish: (code: number) => void,
-  isFinished: () => boolean,
-): Promise<MqttClient> {
-  const print = printer(options, terminal, finish, isFinished);
-  const client = await openClient(options, { reconnectPeriod: RECONNECT_MS, resubscribe: true });
-  // Not an event: MQTT.js acknowledges, and reads on, when this calls back.
-  client.handleMessage = (packet, callback) => {
-    if (isFinished()) return; // neither printed nor acknowledged
-    print(packet, callback);
-  };
-  const refused = await subscribeAll(client, options);
-  if (refused.length === options.topics.length) {
-    client.end(true);
-    throw new ClientError('all subscriptions were refused', refused[0]!);
+  ending: Ending,
+  prepare: (client: MqttClient) => void,
+): Promise<void> {
+  const client = await openClient(
+    options,
+    { reconnectPeriod: RECONNECT_MS, resubscribe: true },
+    prepare,
+  );
+  client.on('error', (error) => {
+    ending.fail(clientError(error));
+  });
+  client.on('disconnect', ({ reasonCode }) => {
+    // Coming back would only take the session from the other one, and so on for ever.
+    if (reasonCode !== SESSION_TAKEN_OVER) return;
+    ending.fail(new ClientError('another client took over the session', reasonCode));
+  });
+  const granted = await subscribeAll(client, options);
+  const refused = granted.filter((code) => code >= 0x80);
+  if (refused.length > 0 && refused.length === granted.length) {
+    throw new ClientError('all subscriptions were refused', refused[0]);
   }
   if (refused.length > 0 && !options.quiet) {
     terminal.stderr.write(`shoal sub: ${refused.length} subscriptions were refused\n`);
   }
-  if (options.exitAfterSubscribe) finish(0);
-  return client;
+  if (options.exitAfterSubscribe) ending.finish(0);
 }
 
-/** Subscribes to all topics in one packet; returns the codes of the refused ones. */
-function subscribeAll(client: MqttClient, options: SubOptions): Promise<number[]> {
+/** Subscribes to all topics in one packet; resolves with the codes of the SUBACK. */
+function subscribeAll(client: MqttClient, options: SubOptions): Promise<readonly number[]> {
   const { topics, qos, protocolVersion, properties } = options;
-  const requests = Object.fromEntries(topics.map((topic) => [topic, { qos }]));
-  const granted: number[] = [];
+  const v5 = protocolVersion === 5 ? { properties: properties.of('subscribe') } : {};
   return new Promise((resolve, reject) => {
-    client.once('packetreceive', function suback(packet) {
-      if (packet.cmd === 'suback') granted.push(...(packet.granted as number[]));
-      else client.once('packetreceive', suback);
-    });
-    const subscribeOptions =
-      protocolVersion === 5 ? { properties: properties.of('subscribe') } : {};
-    client.subscribe(requests, { qos, ...subscribeOptions }, (error) => {
-      const refused = granted.filter((code) => code >= 0x80);
-      if (error !== null && refused.length === 0) reject(clientError(error));
-      else resolve(refused);
+    client.subscribe([...new Set(topics)], { qos, ...v5 }, (error, _granted, suback) => {
+      // A refusal is an error to MQTT.js, but the packet says which.
+      if (suback !== undefined) resolve(suback.granted as number[]);
+      else reject(clientError(error ?? new Error('no answer to SUBSCRIBE')));
     });
   });
 }
@@ -123,20 +136,26 @@ function subscribeAll(client: MqttClient, options: SubOptions): Promise<number[]
 function printer(
   options: SubOptions,
   { stdout, stderr }: Terminal,
-  finish: (code: number) => void,
-  isFinished: () => boolean,
-): (packet: IPublishPacket, callback: () => void) => void {
+  ending: Ending,
+): (packet: IPublishPacket, callback: (error?: Error) => void) => void {
   let printed = 0;
   return (packet, callback) => {
+    if (ending.finished || printed === options.count) {
+      // Neither printed nor acknowledged: a session that goes on gets it again. MQTT.js reads on.
+      callback(new Error('not taken'));
+      return;
+    }
     if (options.retainedOnly && !packet.retain) {
-      setImmediate(finish, 0);
       callback();
+      setImmediate(() => {
+        ending.finish(0);
+      });
       return;
     }
     const hidden =
       (options.skipRetained && packet.retain) ||
       options.filterOut.some((filter) => matchesFilter(filter, packet.topic));
-    if (hidden || isFinished() || printed === options.count) {
+    if (hidden) {
       callback();
       return;
     }
@@ -148,7 +167,11 @@ function printer(
     const next = () => {
       callback();
       // After the acknowledgement, which MQTT.js sends from the callback.
-      if (last) setImmediate(finish, 0);
+      if (last) {
+        setImmediate(() => {
+          ending.finish(0);
+        });
+      }
     };
     if (goOn) next();
     else stdout.once('drain', next);
