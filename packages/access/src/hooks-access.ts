@@ -1,23 +1,10 @@
 import { ReasonCode } from '@shoalmq/core';
-import type {
-  Access,
-  AuthenticateResult,
-  AuthorizeRequest,
-  ProtocolVersion,
-  QoS,
-} from '@shoalmq/core';
-
-/** What the authenticate hook gets to see of a client that connects. */
-export interface ConnectingClient {
-  /** Empty when the client left the choice of an id to the server. */
-  readonly clientId: string;
-  readonly username: string | undefined;
-  readonly password: Buffer | undefined;
-  readonly remoteAddress: string;
-  readonly listener: string;
-  /** 3: MQTT 3.1, 4: MQTT 3.1.1, 5: MQTT 5.0. */
-  readonly protocolVersion: ProtocolVersion;
-}
+import type { Access, AuthenticateResult, AuthorizeRequest, QoS } from '@shoalmq/core';
+import { connectingClient } from './connecting-client.ts';
+import type { ConnectingClient } from './connecting-client.ts';
+import { exchangeOfHook } from './enhanced-authentication-hook.ts';
+import type { EnhancedAuthenticationHook, EnhancedClient } from './enhanced-authentication-hook.ts';
+import { refusal } from './refusal.ts';
 
 export type AuthenticateHookResult =
   /** `false`: rejected with 0x87 (Not authorized). */
@@ -49,17 +36,21 @@ export type AuthorizeHook = (request: AuthorizingClient) => boolean | Promise<bo
 
 export interface AccessHooks {
   readonly authenticate?: AuthenticateHook | undefined;
+  readonly enhancedAuthentication?: EnhancedAuthenticationHook | undefined;
   readonly authorize?: AuthorizeHook | undefined;
   /** Told of every exception and rejected promise of a hook: the client only sees that it was refused. */
-  readonly onError?: ((error: unknown, hook: 'authenticate' | 'authorize') => void) | undefined;
+  readonly onError?: ((error: unknown, hook: HookName) => void) | undefined;
 }
 
+/** The hooks that decide something. */
+export type HookName = 'authenticate' | 'enhancedAuthentication' | 'authorize';
+
 /**
- * An `Access` that asks the program which embeds the broker, and `fallback` for what has no hook. Enhanced
- * authentication is the fallback's; with an authenticate hook alone, clients may do everything.
+ * An `Access` that asks the program which embeds the broker, and `fallback` for what has no hook. Without an authorize
+ * hook, clients that got in by a hook may do everything.
  */
 export function hooksAccess(hooks: AccessHooks, fallback: Access): Access {
-  const { authenticate, authorize, onError } = hooks;
+  const { authenticate, enhancedAuthentication, authorize, onError } = hooks;
 
   async function authenticateByHook(
     hook: AuthenticateHook,
@@ -84,6 +75,17 @@ export function hooksAccess(hooks: AccessHooks, fallback: Access): Access {
     }
     const reasonCode = isObject(result) && !result.accept ? result.reasonCode : undefined;
     return { outcome: 'rejected', reasonCode: refusal(reasonCode) };
+  }
+
+  function enhancedByHook(hook: EnhancedAuthenticationHook, client: EnhancedClient) {
+    const failed = (error: unknown) => onError?.(error, 'enhancedAuthentication');
+    try {
+      const exchange = hook(client);
+      return exchange && exchangeOfHook(exchange, client, failed);
+    } catch (error) {
+      failed(error);
+      throw error;
+    }
   }
 
   function authorizeByHook(hook: AuthorizeHook, request: AuthorizeRequest) {
@@ -111,22 +113,16 @@ export function hooksAccess(hooks: AccessHooks, fallback: Access): Access {
   return {
     async authenticate(packet, facts) {
       if (authenticate !== undefined) {
-        const { clientId, username, password, protocolVersion } = packet;
-        return authenticateByHook(authenticate, {
-          clientId,
-          username,
-          // A copy: what the hook keeps must not change with the read buffer.
-          password: password === undefined ? undefined : Buffer.from(password),
-          remoteAddress: facts.remoteAddress,
-          listener: facts.listener,
-          protocolVersion,
-        });
+        return authenticateByHook(authenticate, connectingClient(packet, facts));
       }
       const result = await fallback.authenticate(packet, facts);
       return authorize === undefined ? result : restricted(result);
     },
     enhanced(method, packet, facts) {
-      const exchange = fallback.enhanced(method, packet, facts);
+      const exchange =
+        enhancedAuthentication === undefined
+          ? fallback.enhanced(method, packet, facts)
+          : enhancedByHook(enhancedAuthentication, { ...connectingClient(packet, facts), method });
       if (exchange === undefined || authorize === undefined) return exchange;
       return {
         step: async (data) => restricted(await exchange.step(data)),
@@ -147,15 +143,6 @@ export function hooksAccess(hooks: AccessHooks, fallback: Access): Access {
 function restricted(result: AuthenticateResult): AuthenticateResult {
   if (result.outcome !== 'accepted') return result;
   return { ...result, principal: { ...result.principal, unrestricted: false } };
-}
-
-function refusal(reasonCode: unknown): number {
-  const valid =
-    typeof reasonCode === 'number' &&
-    Number.isInteger(reasonCode) &&
-    reasonCode >= 0x80 &&
-    reasonCode <= 0xff;
-  return valid ? reasonCode : ReasonCode.NotAuthorized;
 }
 
 function isObject<T>(value: T): value is T & object {

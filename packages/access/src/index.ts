@@ -1,4 +1,11 @@
 export { allowAll } from './allow-all.ts';
+export type { ConnectingClient } from './connecting-client.ts';
+export type {
+  EnhancedAuthenticationHook,
+  EnhancedClient,
+  EnhancedExchange,
+  EnhancedStepResult,
+} from './enhanced-authentication-hook.ts';
 export { hooksAccess } from './hooks-access.ts';
 export type {
   AccessHooks,
@@ -6,7 +13,7 @@ export type {
   AuthenticateHookResult,
   AuthorizeHook,
   AuthorizingClient,
-  ConnectingClient,
+  HookName,
 } from './hooks-access.ts';
 export { userList } from './user-list.ts';
 export type { User, UserListOptions } from './user-list.ts';

@@ -1,6 +1,12 @@
 import { expect, test } from '@jest/globals';
 import { allowAll, hooksAccess, userList } from '@shoalmq/access';
-import type { AuthenticateHook, AuthorizeHook } from '@shoalmq/access';
+import type {
+  AuthenticateHook,
+  AuthorizeHook,
+  EnhancedClient,
+  EnhancedExchange,
+  EnhancedStepResult,
+} from '@shoalmq/access';
 import type { AuthorizeRequest } from '@shoalmq/core';
 import { connect, facts } from './connect.ts';
 
@@ -125,5 +131,88 @@ test('errors of hooks are reported', async () => {
   expect(errors).toEqual([
     ['authenticate', 'Error: one'],
     ['authorize', 'Error: two'],
+  ]);
+});
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+test.each<[string, EnhancedStepResult, object]>([
+  ['accepted', { outcome: 'accepted' }, accepted('ann')],
+  ['another user name', { outcome: 'accepted', username: 'x' }, accepted('x')],
+  [
+    'accepted with data',
+    { outcome: 'accepted', data: bytes('s') },
+    { ...accepted('ann'), authenticationData: bytes('s') },
+  ],
+  ['continue', { outcome: 'continue' }, { outcome: 'continue' }],
+  [
+    'continue with data',
+    { outcome: 'continue', data: bytes('s') },
+    { outcome: 'continue', authenticationData: bytes('s') },
+  ],
+  ['rejected', { outcome: 'rejected' }, rejected(0x87)],
+  ['a reason code', { outcome: 'rejected', reasonCode: 0x86 }, rejected(0x86)],
+  ['a reason code of success', { outcome: 'rejected', reasonCode: 0 }, rejected(0x87)],
+  ['something else', true as never, rejected(0x87)],
+  ['nothing', undefined as never, rejected(0x87)],
+])('enhanced authentication: %s', async (_, result, expected) => {
+  const enhancedAuthentication = () => ({ step: () => result });
+  const access = hooksAccess({ enhancedAuthentication }, allowAll());
+  const exchange = access.enhanced('M', connect('ann'), facts)!;
+  expect(await exchange.step(undefined)).toEqual(expected);
+});
+
+test('the enhanced authentication hook sees the client, its method and its data', async () => {
+  const seen: unknown[] = [];
+  const enhancedAuthentication = (client: EnhancedClient): EnhancedExchange => {
+    seen.push([client.method, client.username]);
+    return {
+      step: (data) => {
+        seen.push(data);
+        return { outcome: 'continue' };
+      },
+      abandon: () => seen.push('abandon'),
+    };
+  };
+  const access = hooksAccess({ enhancedAuthentication }, allowAll());
+  const exchange = access.enhanced('M', connect('ann'), facts)!;
+  await exchange.step(bytes('one'));
+  exchange.abandon();
+  expect(seen).toEqual([['M', 'ann'], Buffer.from('one'), 'abandon']);
+});
+
+test('with an authorize hook enhanced authentication leaves nobody unrestricted', async () => {
+  const enhancedAuthentication = (): EnhancedExchange => ({
+    step: () => ({ outcome: 'accepted' }),
+  });
+  const access = hooksAccess({ enhancedAuthentication, authorize: () => true }, allowAll());
+  expect(await access.enhanced('M', connect('ann'), facts)!.step(undefined)).toMatchObject({
+    principal: { unrestricted: false },
+  });
+});
+
+test('a method that the enhanced authentication hook does not support has no exchange', () => {
+  const access = hooksAccess({ enhancedAuthentication: () => undefined }, allowAll());
+  expect(access.enhanced('M', connect(), facts)).toBeUndefined();
+});
+
+test('errors of an enhanced authentication are reported and refuse the client', async () => {
+  const errors: unknown[] = [];
+  const fail = (text: string) => () => {
+    throw new Error(text);
+  };
+  const access = hooksAccess(
+    {
+      enhancedAuthentication: () => ({ step: fail('step'), abandon: fail('abandon') }),
+      onError: (error, hook) => errors.push([hook, String(error)]),
+    },
+    allowAll(),
+  );
+  const exchange = access.enhanced('M', connect(), facts)!;
+  expect(await exchange.step(undefined)).toEqual(rejected(0x87));
+  exchange.abandon();
+  expect(errors).toEqual([
+    ['enhancedAuthentication', 'Error: step'],
+    ['enhancedAuthentication', 'Error: abandon'],
   ]);
 });
