@@ -5,6 +5,8 @@ import type { AckType } from '../packet.ts';
 export interface AckSlot {
   readonly type: AckType;
   readonly packetId: number;
+  /** When its packet was read. */
+  readonly sinceMs: number;
   reasonCode: number;
   ready: boolean;
 }
@@ -25,8 +27,8 @@ export class AckQueue {
     return this.#slots.length;
   }
 
-  push(type: AckType, packetId: number): AckSlot {
-    const slot: AckSlot = { type, packetId, reasonCode: 0, ready: false };
+  push(type: AckType, packetId: number, sinceMs: number): AckSlot {
+    const slot: AckSlot = { type, packetId, sinceMs, reasonCode: 0, ready: false };
     this.#slots.push(slot);
     return slot;
   }

@@ -25,6 +25,7 @@ import { SessionTarget } from '../route/subscription.ts';
 import { Timer } from '../timer-wheel.ts';
 import type { TimerOwner } from '../timer-wheel.ts';
 import { AckQueue } from './ack-queue.ts';
+import type { AckSlot } from './ack-queue.ts';
 import { Authentication } from './authentication.ts';
 import { ReceiveState } from './receive-state.ts';
 import { connackProperties, grantConnect, refuseConnect } from './connect.ts';
@@ -78,6 +79,11 @@ export class Connection
   #partialSinceMs = 0;
   /** Reads less for the sake of a client that cannot keep up. */
   #held = false;
+  /** When the first PUBLISH of the batch that is being decoded was read; 0: there was none. */
+  #batchSinceMs = 0;
+  #batchPublishes = 0;
+  #batchPubacks = 0;
+  #batchPubrecs = 0;
   /** When the client last acknowledged something, or had nothing to. */
   #lastProgressMs = 0;
   readonly #timer: Timer;
@@ -129,6 +135,8 @@ export class Connection
     }
     const { node } = this;
     node.counters.countPublishReceived(message.qos, message.payloadBytes);
+    if (this.#batchSinceMs === 0) this.#batchSinceMs = node.parts.clock.monotonicMs();
+    this.#batchPublishes += 1;
     message.publisher = this.clientId;
     message.expiresAtMs =
       message.expiryInterval < 0
@@ -270,6 +278,7 @@ export class Connection
     }
     if (packets === 0) return;
     this.node.router.flush();
+    if (this.#batchSinceMs > 0) this.#observeBatch(nowMs);
     if (this.#reader !== undefined) this.#reader.onBatchEnd();
     this.#progressed();
   }
@@ -700,7 +709,7 @@ export class Connection
           this.acknowledge(AckType.Puback, message.packetId, reasonCode);
           return;
         }
-        const slot = this.acks.push(AckType.Puback, message.packetId);
+        const slot = this.owe(AckType.Puback, message.packetId);
         const pending = node.router.takePending();
         pending.whenDone(() => {
           if (pending.failed) this.storeLost('failed');
@@ -780,17 +789,28 @@ export class Connection
   get acks(): AckQueue {
     this.#acks ??= new AckQueue((slot) => {
       this.writeAck(slot.type, slot.packetId, slot.reasonCode);
+      const { publishAckDuration } = this.node.counters;
+      const elapsedMs = this.node.parts.clock.monotonicMs() - slot.sinceMs;
+      if (slot.type === AckType.Puback) publishAckDuration.qos1.observe(elapsedMs);
+      else if (slot.type === AckType.Pubrec) publishAckDuration.qos2.observe(elapsedMs);
     });
     return this.#acks;
   }
 
+  /** An acknowledgement that has to wait; `acks.settle` when what it waits for is done. */
+  owe(type: AckType, packetId: number): AckSlot {
+    return this.acks.push(type, packetId, this.node.parts.clock.monotonicMs());
+  }
+
   /** Writes an acknowledgement now, or behind those that wait. */
   acknowledge(type: AckType, packetId: number, reasonCode: number): void {
-    if (this.#acks === undefined || this.#acks.length === 0) {
-      this.writeAck(type, packetId, reasonCode);
-    } else {
-      this.#acks.settle(this.#acks.push(type, packetId), reasonCode);
+    if (this.#acks !== undefined && this.#acks.length > 0) {
+      this.#acks.settle(this.owe(type, packetId), reasonCode);
+      return;
     }
+    this.writeAck(type, packetId, reasonCode);
+    if (type === AckType.Puback) this.#batchPubacks += 1;
+    else if (type === AckType.Pubrec) this.#batchPubrecs += 1;
   }
 
   // The end
@@ -934,6 +954,22 @@ export class Connection
           node.storeFailed('release', error);
         },
       );
+  }
+
+  /**
+   * Durations are measured per batch of packets that were read together: the clock costs as much as a message. What
+   * was published in it has been handed to its subscribers' sockets, and acknowledged unless something was owed.
+   */
+  #observeBatch(nowMs: number): void {
+    const elapsedMs = nowMs - this.#batchSinceMs;
+    const { deliveryDuration, publishAckDuration } = this.node.counters;
+    deliveryDuration.local.observe(elapsedMs, this.#batchPublishes);
+    if (this.#batchPubacks > 0) publishAckDuration.qos1.observe(elapsedMs, this.#batchPubacks);
+    if (this.#batchPubrecs > 0) publishAckDuration.qos2.observe(elapsedMs, this.#batchPubrecs);
+    this.#batchSinceMs = 0;
+    this.#batchPublishes = 0;
+    this.#batchPubacks = 0;
+    this.#batchPubrecs = 0;
   }
 
   #progressed(): void {

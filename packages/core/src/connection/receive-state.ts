@@ -87,7 +87,7 @@ export class ReceiveState {
       );
       return;
     }
-    const slot = connection.acks.push(AckType.Pubcomp, packetId);
+    const slot = connection.owe(AckType.Pubcomp, packetId);
     connection.node.parts.store.endIncoming(this.#session, connection.token, packetId).then(
       (result) => {
         if (result === 'fenced') connection.storeLost('fenced');
@@ -108,7 +108,7 @@ export class ReceiveState {
   async #publishKept(message: Message, session: SessionRef): Promise<void> {
     const connection = this.#connection;
     const { store, random } = connection.node.parts;
-    const slot = connection.acks.push(AckType.Pubrec, message.packetId);
+    const slot = connection.owe(AckType.Pubrec, message.packetId);
     try {
       const begun = await store.beginIncoming(
         session,
@@ -144,7 +144,7 @@ export class ReceiveState {
       this.#kept(packetId, reasonCode, slot, session);
       return;
     }
-    const waiting = slot ?? connection.acks.push(AckType.Pubrec, packetId);
+    const waiting = slot ?? connection.owe(AckType.Pubrec, packetId);
     const pending = router.takePending();
     pending.whenDone(() => {
       if (pending.failed) connection.storeLost('failed');
