@@ -28,21 +28,22 @@ export interface BrokerProcess {
  * @throws ListenError when a port cannot be opened; nothing keeps running then.
  */
 export async function startBrokerProcess(config: Config, logger: Logger): Promise<BrokerProcess> {
-  let broker: Broker | undefined;
+  const parts: { broker?: Broker; metrics?: Metrics } = {};
   let stopping: Promise<void> | undefined;
 
   const health: HealthSource = {
     isLive: () => ({ ok: true, reason: 'the event loop turns' }),
     isReady: () => {
       if (stopping !== undefined) return { ok: false, reason: 'stopping' };
-      if (broker === undefined) return { ok: false, reason: 'starting' };
+      if (parts.broker === undefined) return { ok: false, reason: 'starting' };
       return { ok: true, reason: 'listening' };
     },
     isStarted: () =>
-      broker === undefined ? { ok: false, reason: 'starting' } : { ok: true, reason: 'started' },
+      parts.broker === undefined
+        ? { ok: false, reason: 'starting' }
+        : { ok: true, reason: 'started' },
     isDraining: () => stopping !== undefined,
   };
-  let metrics: Metrics | undefined;
   const { http } = config;
   const ops =
     http.port === 0
@@ -53,7 +54,7 @@ export async function startBrokerProcess(config: Config, logger: Logger): Promis
           health,
           metrics: {
             contentType: 'text/plain; version=0.0.4; charset=utf-8',
-            text: () => metrics?.text() ?? Promise.resolve(''),
+            text: () => parts.metrics?.text() ?? Promise.resolve(''),
           },
           onError: (error) => {
             logger.warn({ event: 'ops.failed', error }, 'the operations port failed to answer');
@@ -71,8 +72,8 @@ export async function startBrokerProcess(config: Config, logger: Logger): Promis
     await ops?.close();
     throw isListenFailure(error) ? new ListenError('mqtt', config.mqtt, error) : error;
   });
-  broker = started;
-  metrics = createMetrics({
+  parts.broker = started;
+  parts.metrics = createMetrics({
     counters: started.counters,
     levels: () => started.levels(),
     version: VERSION,

@@ -6,7 +6,7 @@ export class ListenError extends Error {
   /** Code of the operating system: `EADDRINUSE`, `EACCES`, ... */
   readonly code: string;
   constructor(section: 'mqtt' | 'http', { host, port }: Config['mqtt' | 'http'], cause: unknown) {
-    const code = String((cause as { code?: unknown }).code ?? 'unknown error');
+    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error';
     const reason = REASONS[code] ?? { text: code, key: 'port' };
     const flag = FLAGS[`${section}.${reason.key}`];
     const setting = `${section}.${reason.key}${flag === undefined ? '' : ` (${flag})`}`;

@@ -52,7 +52,7 @@ test('control characters of clients cannot write to a terminal or forge a line',
   const hostile = '\u001b[31m\r\n{"level":"fatal"}\u0000\u009b2J\u007f\u2028\u202e%s%j';
   logger.info({ event: 'x', clientId: hostile, username: hostile, topic: hostile }, 'hello');
   const [line = ''] = lines;
-  expect(line.trimEnd()).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202e]/);
+  expect(line.trimEnd()).not.toMatch(/\p{C}|\p{Zl}|\p{Zp}/u);
   expect(JSON.parse(line)).toMatchObject({ level: 'info', msg: 'hello' });
 });
 

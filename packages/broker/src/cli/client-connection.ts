@@ -83,7 +83,7 @@ export async function closeClient(client: MqttClient, options: ClientOptions): P
   });
   await Promise.race([client.endAsync(false, disconnect).catch(() => undefined), late]);
   clearTimeout(timer);
-  client.stream?.destroy();
+  client.stream.destroy();
 }
 
 /** One line about an error of MQTT.js after the connection was made. */

@@ -51,7 +51,7 @@ export async function startCommand(argv: readonly string[], terminal: Terminal):
   try {
     logger.info({ event: 'config.loaded', config: redact(config) }, 'configuration');
     const running = await startBrokerProcess(config, logger);
-    announce(running, { logger, terminal, pretty });
+    announce(running, { logger, flush, terminal, pretty });
     await untilStopped(running, { logger, flush, terminal });
     logger.info({ event: 'broker.stopped' }, 'stopped');
     return ExitCode.Ok;
@@ -103,7 +103,12 @@ async function untilStopped(
 /** Says where the broker listens and what to try: as text for people, as one log line otherwise. */
 function announce(
   { broker, ops }: BrokerProcess,
-  { logger, terminal, pretty }: { logger: Logger; terminal: Terminal; pretty: boolean },
+  {
+    logger,
+    flush,
+    terminal,
+    pretty,
+  }: { logger: Logger; flush: () => void; terminal: Terminal; pretty: boolean },
 ): void {
   const { host, port, config } = broker;
   const mqtt = `${hostText(host)}:${port}`;
@@ -131,6 +136,7 @@ function announce(
     `listening on ${mqtt}`,
   );
   if (!pretty) return;
+  flush(); // log lines are written later otherwise
   const lines = [
     '',
     `Shoal ${VERSION} listens on ${mqtt}${http === undefined ? '' : `; health and metrics on ${http}`}`,

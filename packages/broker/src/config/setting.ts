@@ -125,7 +125,7 @@ function bound(value: number | null): number | undefined {
 
 function objectShape(schema: z.core.$ZodType): Record<string, z.core.$ZodType> {
   const inner = unwrap(schema);
-  return inner instanceof z.ZodObject ? (inner.shape as Record<string, z.core.$ZodType>) : {};
+  return inner instanceof z.ZodObject ? inner.shape : {};
 }
 
 function unwrap(schema: z.core.$ZodType): z.core.$ZodType {

@@ -29,12 +29,12 @@ const SECRET_KEYS = ['password', 'passwd', 'secret', 'token', 'payload', 'authen
  * The log of a node: one line per event, `event` is its stable name, `nodeId` in every line.
  *
  * JSON lines escape control characters; text from clients is cut to 256 characters; secrets and payloads are
- * replaced, up to four levels deep. Standard output is written without blocking; what a stuck reader does not take is dropped
- * beyond 4 MiB. `flush` writes what is left, for the end of the process.
+ * replaced, up to four levels deep. Standard output is written without blocking; what a stuck reader does not
+ * take is dropped beyond 4 MiB. `flush` writes what is left, for the end of the process.
  */
 export function createLogger({ level, format, nodeId, destination }: LogOptions): {
   readonly logger: Logger;
-  flush(): void;
+  readonly flush: () => void;
 } {
   const output = destination === undefined ? standardOutput() : undefined;
   const raw: DestinationStream = destination ?? output!;
