@@ -71,7 +71,9 @@ function readProtocolVersion(reader: PacketReader): ProtocolVersion {
   }
   const level = reader.byte();
   if (name === 'MQIsdp' ? level === 3 : level === 4 || level === 5) return level as ProtocolVersion;
-  throw unsupported('MQTT-3.1.2-2', `unsupported protocol level ${level}`);
+  // A client older than 5.0 knows the CONNACK of 3.x only [MQTT3-3.1.2-2].
+  const answerVersion = name === 'MQIsdp' ? 3 : level < 4 ? 4 : 5;
+  throw unsupported('MQTT-3.1.2-2', `unsupported protocol level ${level}`, answerVersion);
 }
 
 function checkFlags(flags: number, version: ProtocolVersion): void {
@@ -140,6 +142,10 @@ function hasField(
   return (flags & flag) !== 0 && (version > 3 || reader.remaining > 0);
 }
 
-function unsupported(clause: string, message: string): ProtocolError {
-  return new ProtocolError(ReasonCode.UnsupportedProtocolVersion, clause, message);
+function unsupported(
+  clause: string,
+  message: string,
+  answerVersion: ProtocolVersion = 5,
+): ProtocolError {
+  return new ProtocolError(ReasonCode.UnsupportedProtocolVersion, clause, message, answerVersion);
 }

@@ -261,6 +261,7 @@ export class Connection
   }
 
   onDecodeError(error: ProtocolError): void {
+    this.version = error.answerVersion ?? this.version;
     this.#fail(error);
   }
 
@@ -703,7 +704,7 @@ export class Connection
         node.router.publish(message, this, '');
         return;
       case 1: {
-        if (this.#acks !== undefined && this.version === 5 && this.#atReceiveMaximum()) return;
+        if (this.version === 5 && this.#atReceiveMaximum()) return;
         const reasonCode = node.router.publish(message, this, '');
         if (reasonCode >= 0) {
           this.acknowledge(AckType.Puback, message.packetId, reasonCode);
@@ -735,9 +736,10 @@ export class Connection
     return true;
   }
 
-  /** QoS 1 and 2 messages of the client that are not yet acknowledged in full. */
+  /** QoS 1 and 2 messages of the client that are not yet acknowledged in full: no PUBACK, no PUBREL. */
   get outstanding(): number {
-    return (this.#acks?.length ?? 0) + (this.#receive?.held ?? 0);
+    const held = this.#receive === undefined ? 0 : this.#receive.held;
+    return this.#acks === undefined ? held : held + this.#acks.pubacks;
   }
 
   #authorizeAndAccept(message: Message): void {
