@@ -17,7 +17,11 @@ export type {
 } from './contract/state-store-contract.ts';
 export type { StateStoreLimits } from './contract/state-store-model.ts';
 export { FakeClock } from './fake-clock.ts';
+export { MemoryChannel } from './memory-channel.ts';
+export type { ByteReceiver } from './memory-channel.ts';
 export { SeededRandom } from './seeded-random.ts';
+export { MemoryClient, TestNode } from './test-node.ts';
+export type { BatchedPublish, TestNodeOptions } from './test-node.ts';
 export { topicOf } from './topic.ts';
 export { encodePacket, userPropertiesOf } from './wire-packet.ts';
 export type {

@@ -1,5 +1,5 @@
 import { Deque } from '../delivery/deque.ts';
-import type { AckType } from '../packet.ts';
+import { AckType } from '../packet.ts';
 
 /** An acknowledgement that is owed. */
 export interface AckSlot {
@@ -16,6 +16,8 @@ export interface AckSlot {
  * what they wait for may finish in another order. Empty whenever nothing has to be waited for.
  */
 export class AckQueue {
+  /** QoS 1 messages among those that wait. */
+  pubacks = 0;
   readonly #slots = new Deque<AckSlot>();
   readonly #write: (slot: AckSlot) => void;
 
@@ -30,6 +32,7 @@ export class AckQueue {
   push(type: AckType, packetId: number, sinceMs: number): AckSlot {
     const slot: AckSlot = { type, packetId, sinceMs, reasonCode: 0, ready: false };
     this.#slots.push(slot);
+    if (type === AckType.Puback) this.pubacks += 1;
     return slot;
   }
 
@@ -39,6 +42,7 @@ export class AckQueue {
     slot.ready = true;
     for (let head = this.#slots.peek(); head?.ready === true; head = this.#slots.peek()) {
       this.#slots.shift();
+      if (head.type === AckType.Puback) this.pubacks -= 1;
       this.#write(head);
     }
   }

@@ -68,8 +68,12 @@ export class ReceiveState {
     else void this.#publishKept(message.owned(), this.#session);
   }
 
-  /** The message may not be published: it is not held, and PUBREC says why. */
+  /** The message may not be published: it is not held, and PUBREC says why. Unless it was accepted before. */
   refuse(packetId: number, reasonCode: number): void {
+    if (this.#held.has(packetId)) {
+      this.#connection.acknowledge(AckType.Pubrec, packetId, ReasonCode.Success);
+      return;
+    }
     // 3.x has no way to say so: the exchange goes on as if it had been accepted.
     if (this.#connection.version < 5) this.#held.add(packetId);
     this.#connection.acknowledge(AckType.Pubrec, packetId, reasonCode);
