@@ -2,10 +2,10 @@
  * The only file that knows what is below Node's `net.Socket`: the handle, its one-buffer reads and its writes with
  * a synchronous result.
  *
- * Why: with one small read and one small write per message there is nothing to batch, and then the stream machinery
- * between the two costs more than everything else in the process. Node has no public way to read accepted sockets
- * into one buffer, or to learn that a write was taken at once. The names used here have been the same since Node 12;
- * should one of them be missing, `tcpHandles` says so and `listen` uses the public API (stream-channel.ts).
+ * Why: with one small read and one small write per message there is nothing to batch, and the stream machinery
+ * between the two shows in the cost of every message. Node has no public way to read accepted sockets into one
+ * buffer, or to learn that a write was taken at once. The names used here are those of Node 20, 22 and 24; should one
+ * be missing, `tcpHandles` says so and `listen` uses the public API (stream-channel.ts).
  */
 import type { Server } from 'node:net';
 import { getSystemErrorName } from 'node:util';
