@@ -41,6 +41,17 @@ export type {
   PublishForm,
 } from './ports/channel.ts';
 export type { Clock } from './ports/clock.ts';
+export { FACT_BUCKETS } from './ports/cluster-state.ts';
+export type {
+  ClusterState,
+  FactChange,
+  LogPosition,
+  Membership,
+  NodeDescriptor,
+  NodeIdentity,
+  NodeState,
+  SharedFact,
+} from './ports/cluster-state.ts';
 export { noPeers } from './ports/peers.ts';
 export type { Peers, RouteChange } from './ports/peers.ts';
 export type { Random } from './ports/random.ts';

@@ -179,20 +179,13 @@ export class Node {
   }
 
   /**
-   * Publishes a message of the server itself (`$SYS`, wills, embedding programs). Resolves with the reason code
-   * when it is kept (P1). At QoS 2 `uid` names the message: published twice under one uid, it is kept once.
+   * Publishes a message of the server itself (`$SYS`, embedding programs). Resolves with the reason code when it is
+   * kept (P1).
    */
-  publish(message: Message, uid = this.parts.random.id()): Promise<number> {
-    const reasonCode = this.router.publish(message, undefined, message.qos === 2 ? uid : '');
-    this.router.flush();
-    if (reasonCode >= 0) return Promise.resolve(reasonCode);
-    const pending = this.router.takePending();
-    return new Promise((resolve, reject) => {
-      pending.whenDone(() => {
-        if (pending.failed) reject(new Error('the message could not be kept by the store'));
-        else resolve(pending.reasonCode);
-      });
-    });
+  async publish(message: Message): Promise<number> {
+    const { reasonCode, settle } = await this.#keep(message, this.parts.random.id());
+    settle();
+    return reasonCode;
   }
 
   /** Entries of the route table by the kind of session they lead to. */
@@ -339,15 +332,40 @@ export class Node {
     }
   }
 
+  /**
+   * Publishes under `uid`: twice under one uid, a QoS 2 message is kept once. `settle` when it will not be published
+   * again.
+   */
+  #keep(message: Message, uid: string): Promise<{ reasonCode: number; settle: () => void }> {
+    const reasonCode = this.router.publish(message, undefined, message.qos === 2 ? uid : '');
+    this.router.flush();
+    if (reasonCode >= 0) return Promise.resolve({ reasonCode, settle: () => undefined });
+    const pending = this.router.takePending();
+    return new Promise((resolve, reject) => {
+      pending.whenDone(() => {
+        if (pending.failed) {
+          reject(new Error('the message could not be kept by the store'));
+          return;
+        }
+        const settle = () => {
+          this.router.settleUid(pending, uid);
+        };
+        resolve({ reasonCode: pending.reasonCode, settle });
+      });
+    });
+  }
+
   async #publishWill(due: DueWill, cause: WillCause): Promise<void> {
     try {
       if (await this.#mayPublishWill(due)) {
-        await this.publish(this.#willMessage(due), due.uid);
+        const { settle } = await this.#keep(this.#willMessage(due), due.uid);
         this.counters.willsPublished[cause] += 1;
+        await this.parts.store.settleWill(due.clientId, due.uid);
+        settle();
       } else {
         this.counters.messagesDropped.unauthorized += 1;
+        await this.parts.store.settleWill(due.clientId, due.uid);
       }
-      await this.parts.store.settleWill(due.clientId, due.uid);
     } catch (error) {
       // The will stays in the store's outbox and is handed out again.
       this.storeFailed('settleWill', error);

@@ -225,13 +225,12 @@ export class MemoryStore implements StateStore {
     uid: string,
     done: (result: AppendResult) => void,
   ): void {
-    const session = this.#sessions.get(ref.clientId);
-    const queue = session?.incarnation === ref.incarnation ? session.queue : undefined;
+    const queue = this.#current(ref)?.queue;
     if (queue === undefined) {
       done(GONE);
       return;
     }
-    if (uid !== '' && queue.holds(uid)) {
+    if (uid !== '' && queue.knows(uid)) {
       done(DUPLICATE);
       return;
     }
@@ -242,6 +241,14 @@ export class MemoryStore implements StateStore {
     }
     const sequence = queue.append(queued, queued.message.owned(), uid);
     done({ outcome: 'kept', sequence, dropped });
+  }
+
+  settleUid(session: SessionRef, uid: string): void {
+    this.#current(session)?.queue?.settle(uid);
+  }
+
+  owner(session: SessionRef, done: (token: OwnerToken | undefined) => void): void {
+    done(this.#current(session)?.token ?? '');
   }
 
   read(
@@ -333,6 +340,12 @@ export class MemoryStore implements StateStore {
   }
 
   /** The session if it is this incarnation and `token` owns it. */
+  /** The session, unless it ended and another one has its client id. */
+  #current(ref: SessionRef): SessionRecord | undefined {
+    const session = this.#sessions.get(ref.clientId);
+    return session?.incarnation === ref.incarnation ? session : undefined;
+  }
+
   #owned(ref: SessionRef, token: OwnerToken): SessionRecord | undefined {
     const session = this.#sessions.get(ref.clientId);
     if (session?.incarnation !== ref.incarnation) return undefined;

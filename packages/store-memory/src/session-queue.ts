@@ -29,7 +29,7 @@ export class SessionQueue {
   #next = 1;
   #count = 0;
   #bytes = 0;
-  /** Uids of entries that are in the queue; made when the first QoS 2 message comes. */
+  /** Uids that are not settled; made when the first QoS 2 message comes. */
   #uids: Set<string> | undefined = undefined;
 
   constructor(totals: QueueTotals) {
@@ -41,9 +41,14 @@ export class SessionQueue {
     return this.#next;
   }
 
-  /** Whether an entry with this uid is in the queue. */
-  holds(uid: string): boolean {
+  /** Whether an entry with this uid was appended, and the uid not settled since. */
+  knows(uid: string): boolean {
     return this.#uids?.has(uid) ?? false;
+  }
+
+  /** The uid will not come again. */
+  settle(uid: string): void {
+    this.#uids?.delete(uid);
   }
 
   /**
@@ -70,7 +75,7 @@ export class SessionQueue {
     const sequence = this.#next++;
     let chunk = this.#last;
     if (chunk === undefined || sequence >= chunk.base + CHUNK_ENTRIES) chunk = this.#grow(sequence);
-    const entry = new StoredEntry(sequence, queued, message, uid);
+    const entry = new StoredEntry(sequence, queued, message);
     chunk.slots.push(entry);
     chunk.live += 1;
     if (uid !== '') (this.#uids ??= new Set()).add(uid);
@@ -89,7 +94,6 @@ export class SessionQueue {
     if (entry === undefined) return;
     chunk.slots[index] = undefined;
     chunk.live -= 1;
-    if (entry.uid !== '') this.#uids?.delete(entry.uid);
     this.#account(-1, -entryBytes(entry.message));
     if (index === chunk.oldest) chunk.oldest += 1;
     // The last chunk stays while it has room: append and remove in turn must not build a chunk each.
@@ -200,14 +204,12 @@ class StoredEntry implements QueueEntry {
   readonly qos: 1 | 2;
   readonly retain: boolean;
   readonly subscriptionIds: readonly number[];
-  readonly uid: string;
 
-  constructor(sequence: number, queued: QueuedMessage, message: Message, uid: string) {
+  constructor(sequence: number, queued: QueuedMessage, message: Message) {
     this.sequence = sequence;
     this.message = message;
     this.qos = queued.qos;
     this.retain = queued.retain;
     this.subscriptionIds = queued.subscriptionIds;
-    this.uid = uid;
   }
 }

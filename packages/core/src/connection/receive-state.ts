@@ -152,7 +152,10 @@ export class ReceiveState {
     const pending = router.takePending();
     pending.whenDone(() => {
       if (pending.failed) connection.storeLost('failed');
-      else this.#kept(packetId, pending.reasonCode, waiting, session);
+      else
+        this.#kept(packetId, pending.reasonCode, waiting, session, () => {
+          router.settleUid(pending, uid);
+        });
     });
   }
 
@@ -162,6 +165,7 @@ export class ReceiveState {
     reasonCode: number,
     slot: AckSlot | undefined,
     session: SessionRef | undefined,
+    settleUid?: () => void,
   ): void {
     const connection = this.#connection;
     // A refused message is not held: its identifier may be used again at once.
@@ -182,7 +186,10 @@ export class ReceiveState {
     stored.then(
       (result) => {
         if (result === 'fenced') connection.storeLost('fenced');
-        else connection.acks.settle(slot, reasonCode);
+        else {
+          settleUid?.();
+          connection.acks.settle(slot, reasonCode);
+        }
       },
       (error: unknown) => {
         connection.node.storeFailed('finishIncoming', error);

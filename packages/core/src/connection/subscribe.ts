@@ -16,15 +16,23 @@ export async function subscribe(connection: Connection, packet: SubscribePacket)
   const target = connection.target!;
   const reasonCodes: number[] = [];
   const accepted: StoredSubscription[] = [];
-  let count = target.subscriptions.size;
+  const fresh = new Set<string>();
   for (const request of packet.requests) {
     let reasonCode = judgeFilter(request, node.limits.topicLevelsMax);
     if (reasonCode < 0x80 && !(await mayUse(connection, request))) {
       reasonCode = ReasonCode.NotAuthorized;
     }
-    if (reasonCode < 0x80 && !target.subscriptions.has(request.filter)) {
-      if (count >= node.limits.subscriptionsMax) reasonCode = ReasonCode.QuotaExceeded;
-      else count += 1;
+    // As if each filter had come in a packet of its own: a filter given twice is one [MQTT-3.8.4-5].
+    if (
+      reasonCode < 0x80 &&
+      !target.subscriptions.has(request.filter) &&
+      !fresh.has(request.filter)
+    ) {
+      if (target.subscriptions.size + fresh.size >= node.limits.subscriptionsMax) {
+        reasonCode = ReasonCode.QuotaExceeded;
+      } else {
+        fresh.add(request.filter);
+      }
     }
     reasonCodes.push(reasonCode);
     if (reasonCode < 0x80) {

@@ -1,3 +1,4 @@
+import type { SessionRef } from '../ports/state-store.ts';
 import { ReasonCode } from '../reason-code.ts';
 
 /**
@@ -9,6 +10,8 @@ export class PendingPublish {
   failed = false;
   /** The reason code for PUBACK or PUBREC. */
   reasonCode: number = ReasonCode.Success;
+  /** Sessions whose queues were given the message under its uid; they remember it until the uid is settled. */
+  readonly sessions: SessionRef[] = [];
   /** One more than the parts that are open until `seal`. */
   #open = 1;
   #done: (() => void) | undefined = undefined;

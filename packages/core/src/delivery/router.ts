@@ -99,6 +99,11 @@ export class Router {
     return this.#pending === undefined ? ReasonCode.Success : this.#finish();
   }
 
+  /** The publisher will not repeat the message: the queues that have it may forget its uid. */
+  settleUid(pending: PendingPublish, uid: string): void {
+    for (const session of pending.sessions) this.#store.settleUid(session, uid);
+  }
+
   /** What `publish` left open when it returned -1. */
   takePending(): PendingPublish {
     const pending = this.#pending!;
@@ -276,6 +281,7 @@ export class Router {
     pending: PendingPublish | undefined,
   ): void {
     pending?.expect();
+    if (uid !== '') pending?.sessions.push(target);
     this.#store.append(target, queued, uid, (result: AppendResult) => {
       const { messagesDropped } = this.#context.counters;
       switch (result.outcome) {
@@ -331,7 +337,8 @@ export class Router {
   #finish(): number {
     const pending = this.#pending!;
     if (!pending.seal()) return -1;
-    if (pending.failed) return -1;
+    // With a failure, or a uid to settle, the caller needs to see it.
+    if (pending.failed || pending.sessions.length > 0) return -1;
     this.#pending = undefined;
     return pending.reasonCode;
   }

@@ -205,11 +205,12 @@ export interface StateStore {
 
   /**
    * Appends to the queue of a persistent session, connected or not. Needs no ownership. `uid` is '' at QoS 1;
-   * at QoS 2 a uid is not appended again as long as its entry is in the queue, however long that is. `done` is
+   * at QoS 2 a uid is not appended again until `settleUid`, however long that is and although its entry may have left
+   * the queue: the publisher's node may have died, and its successor repeats the fan-out under the same uid. `done` is
    * called once, perhaps before this returns; calls for one session are answered in order. No promise: this is the
    * hot path. The message may be borrowed: the store keeps `message.owned()`. The outcomes are decided in this
    * order: `gone`, `duplicate`, `full`. A queue is bounded by messages and by bytes of payload and properties; at
-   * the bound the oldest entries go, sent or not, and their uids with them, or the new one is refused.
+   * the bound the oldest entries go, sent or not, or the new one is refused.
    */
   append(
     session: SessionRef,
@@ -217,6 +218,17 @@ export interface StateStore {
     uid: string,
     done: (result: AppendResult) => void,
   ): void;
+  /**
+   * The fan-out under this uid is complete and will not be repeated: it need not be remembered any more. Best effort,
+   * batched; what is never settled goes with the session.
+   */
+  settleUid(session: SessionRef, uid: string): void;
+  /**
+   * The token of the connection that owns the session now, '' for none; `undefined` when the store did not answer.
+   * Answers after the appends to this session that were made before it, so that an owner that is not in the answer
+   * finds them when it claims. Batched like `append`.
+   */
+  owner(session: SessionRef, done: (token: OwnerToken | undefined) => void): void;
   /**
    * Entries from `fromSequence` on, in order, at most `countMax` of them and about `bytesMax` of payload, but one at
    * least when there is one. Expired messages are among them: the caller drops and removes them.
@@ -232,8 +244,8 @@ export interface StateStore {
     | { readonly outcome: 'fenced' }
   >;
   /**
-   * The client has these entries (PUBACK, PUBCOMP, or expired or discarded): they leave the queue, with their uids
-   * and `markReleased` marks. Batched, in any order; sequences that are not there are passed over.
+   * The client has these entries (PUBACK, PUBCOMP, or expired or discarded): they leave the queue, with their
+   * `markReleased` marks. Batched, in any order; sequences that are not there are passed over.
    */
   remove(
     session: SessionRef,

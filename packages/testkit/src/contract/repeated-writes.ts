@@ -22,6 +22,13 @@ export function repeatingWrites(store: StateStore): StateStore {
       store.append(session, message, uid, done);
       if (uid !== '') store.append(session, message, uid, () => undefined);
     },
+    settleUid(session, uid) {
+      store.settleUid(session, uid);
+      store.settleUid(session, uid);
+    },
+    owner: (session, done) => {
+      store.owner(session, done);
+    },
     read: (session, token, fromSequence, countMax, bytesMax) =>
       store.read(session, token, fromSequence, countMax, bytesMax),
     remove: (session, token, sequences) => second(() => store.remove(session, token, sequences)),

@@ -688,7 +688,7 @@ export function describeStateStore(
         expect(await payloads(store, ref, 'a#2')).toEqual(['2 two', '3 three']);
       }));
 
-    test('a uid is appended once until its entry is removed, whatever time passes', () =>
+    test('a uid is appended once until it is settled, although its entry has left, whatever time passes', () =>
       on(async ({ store, advance }) => {
         const { ref } = await claimed(store, claimOf('a', 1, { expiryInterval: NEVER }));
         expect(await append(store, ref, queued('one', 2), 'u')).toEqual(kept(1));
@@ -700,8 +700,26 @@ export function describeStateStore(
         expect(await append(store, ref, queued('two', 2), 'v')).toEqual(kept(2));
         await store.claim(claimOf('a', 2));
         await store.remove(ref, 'a#2', [1]);
+        expect(await append(store, ref, queued('one', 2), 'u')).toEqual({ outcome: 'duplicate' });
+        store.settleUid(ref, 'u');
         expect(await append(store, ref, queued('again', 2), 'u')).toEqual(kept(3));
+        expect(await append(store, ref, queued('two', 2), 'v')).toEqual({ outcome: 'duplicate' });
         expect(await payloads(store, ref, 'a#2')).toEqual(['2 two', '3 again']);
+      }));
+
+    test('the owner is the connection that claimed last and has not released', () =>
+      on(async ({ store }) => {
+        const owner = (ref: SessionRef) =>
+          new Promise((resolve) => {
+            store.owner(ref, resolve);
+          });
+        const { ref } = await claimed(store, claimOf('a', 1, { expiryInterval: NEVER }));
+        expect(await owner(ref)).toBe('a#1');
+        await store.claim(claimOf('a', 2, { expiryInterval: NEVER }));
+        expect(await owner(ref)).toBe('a#2');
+        await store.release(releaseOf('a', 2));
+        expect(await owner(ref)).toBe('');
+        expect(await owner({ ...ref, incarnation: 'another' })).toBe('');
       }));
 
     test('a uid counts in its own session only, and no uid is never a duplicate', () =>
@@ -753,7 +771,7 @@ export function describeStateStore(
         { queueBytesMax: 1_000 },
       ));
 
-    test('drop-oldest: a dropped entry takes its uid along, and leaves its mark as released', () =>
+    test('drop-oldest: a dropped entry leaves its uid and its mark as released', () =>
       on(
         async ({ store }) => {
           const { ref } = await claimed(store, claimOf('a', 1));
@@ -761,7 +779,7 @@ export function describeStateStore(
           await store.markReleased(ref, 'a#1', 1);
           await append(store, ref, queued('two'));
           expect(await append(store, ref, queued('three'))).toEqual(kept(3, 1));
-          expect(await append(store, ref, queued('one', 2), 'u')).toEqual(kept(4, 1));
+          expect(await append(store, ref, queued('one', 2), 'u')).toEqual({ outcome: 'duplicate' });
           expect((await store.claim(claimOf('a', 2))).released).toEqual([1]);
           await store.remove(ref, 'a#2', [1]);
           expect((await store.claim(claimOf('a', 3))).released).toEqual([]);

@@ -57,7 +57,8 @@ export interface ModelSession {
   endsAtMs: number;
   will: ModelWill | undefined;
   subscriptions: { filter: string; qos: QoS }[];
-  entries: (ModelEntry & { readonly uid: string })[];
+  entries: ModelEntry[];
+  uids: string[];
   nextSequence: number;
   sentBelow: number;
   released: number[];
@@ -229,9 +230,7 @@ export class StateStoreModel {
       (candidate) => candidate.clientId === clientId && candidate.incarnation === incarnation,
     );
     if (!session?.hasQueue) return 'gone';
-    if (entry.uid !== '' && session.entries.some(({ uid }) => uid === entry.uid)) {
-      return 'duplicate';
-    }
+    if (entry.uid !== '' && session.uids.includes(entry.uid)) return 'duplicate';
     const { queueMessagesMax, queueBytesMax, queuePolicy } = this.#limits;
     const fits = (entries: readonly { readonly payload: string }[]) =>
       entries.length + 1 <= queueMessagesMax &&
@@ -244,8 +243,16 @@ export class StateStoreModel {
     }
     const sequence = session.nextSequence;
     session.nextSequence += 1;
-    session.entries.push({ ...entry, sequence });
+    session.entries.push({ payload: entry.payload, qos: entry.qos, sequence });
+    if (entry.uid !== '') session.uids.push(entry.uid);
     return `kept as ${String(sequence)}, dropped ${String(dropped)}`;
+  }
+
+  settleUid(clientId: string, incarnation: number, settled: string): void {
+    const session = this.#sessions.find(
+      (candidate) => candidate.clientId === clientId && candidate.incarnation === incarnation,
+    );
+    if (session !== undefined) session.uids = session.uids.filter((uid) => uid !== settled);
   }
 
   read(session: ModelSession, fromSequence: number, countMax: number): readonly ModelEntry[] {
@@ -324,6 +331,7 @@ export class StateStoreModel {
       will: undefined,
       subscriptions: [],
       entries: [],
+      uids: [],
       nextSequence: 1,
       sentBelow: 1,
       released: [],

@@ -33,6 +33,7 @@ export type Operation =
   | ({ readonly kind: 'append'; readonly which: number; readonly uid: number } & Of & {
         readonly bytes: number;
       })
+  | ({ readonly kind: 'settleUid'; readonly which: number; readonly uid: number } & Of)
   | ({ readonly kind: 'fenced'; readonly who: number; readonly which: number } & Of & {
         readonly call: FencedCall;
       })
@@ -137,6 +138,15 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
       which: mostlyLatest,
       uid: fc.nat({ max: 3 }),
       bytes: fc.oneof(fc.integer({ min: 0, max: 30 }), fc.constant(61)),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('settleUid' as const),
+      client,
+      which: mostlyLatest,
+      uid: fc.nat({ max: 3 }),
     }),
   },
   {
@@ -270,6 +280,13 @@ class Run {
         return { actual: undefined, expected: undefined };
       case 'append':
         return this.#append(operation);
+      case 'settleUid': {
+        const session = this.#ref(clientIdOf(operation), operation.which);
+        const uid = `uid ${String(operation.uid)}`;
+        store.settleUid(session, uid);
+        model.settleUid(session.clientId, this.#numberOf(session), uid);
+        return { actual: undefined, expected: undefined };
+      }
       case 'fenced':
         return this.#fenced(operation);
       case 'retain':
