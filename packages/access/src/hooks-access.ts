@@ -56,25 +56,25 @@ export function hooksAccess(hooks: AccessHooks, fallback: Access): Access {
     hook: AuthenticateHook,
     client: ConnectingClient,
   ): Promise<AuthenticateResult> {
-    let result: AuthenticateHookResult;
+    let answer: unknown;
     try {
-      result = await hook(client);
+      answer = await hook(client);
     } catch (error) {
       onError?.(error, 'authenticate');
       return { outcome: 'rejected', reasonCode: ReasonCode.NotAuthorized };
     }
-    if (result === true || (isObject(result) && result.accept === true)) {
-      const username = isObject(result) && result.accept ? result.username : undefined;
-      return {
-        outcome: 'accepted',
-        principal: {
-          username: username ?? client.username ?? '',
-          unrestricted: authorize === undefined,
-        },
-      };
-    }
-    const reasonCode = isObject(result) && !result.accept ? result.reasonCode : undefined;
-    return { outcome: 'rejected', reasonCode: refusal(reasonCode) };
+    // Programs in plain JavaScript return anything; only what is clearly a yes is one.
+    const { accept, username, reasonCode } = isObject(answer)
+      ? answer
+      : { accept: answer, username: undefined, reasonCode: undefined };
+    if (accept !== true) return { outcome: 'rejected', reasonCode: refusal(reasonCode) };
+    return {
+      outcome: 'accepted',
+      principal: {
+        username: typeof username === 'string' ? username : (client.username ?? ''),
+        unrestricted: authorize === undefined,
+      },
+    };
   }
 
   function enhancedByHook(hook: EnhancedAuthenticationHook, client: EnhancedClient) {
@@ -145,6 +145,6 @@ function restricted(result: AuthenticateResult): AuthenticateResult {
   return { ...result, principal: { ...result.principal, unrestricted: false } };
 }
 
-function isObject<T>(value: T): value is T & object {
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null;
 }

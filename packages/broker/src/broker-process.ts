@@ -65,6 +65,14 @@ export async function startBrokerProcess(config: Config, logger: Logger): Promis
 
   const started = await createBroker({
     config,
+    hooks: {
+      disconnected: ({ clientId, remoteAddress }, reason) => {
+        logger.debug(
+          { event: 'client.disconnected', clientId, remoteAddress, reason },
+          'client disconnected',
+        );
+      },
+    },
     report: (report) => {
       logReport(logger, report);
     },
