@@ -1,7 +1,18 @@
 import { expect, test } from '@jest/globals';
 import type { ConnectPacket } from '@shoalmq/core';
 import { decodePublishProperties } from '@shoalmq/codec';
-import { bytes, decode, hex, packet, prefixed, properties, refusal, utf8 } from './wire.ts';
+import {
+  Recorder,
+  bytes,
+  decode,
+  hex,
+  newDecoder,
+  packet,
+  prefixed,
+  properties,
+  refusal,
+  utf8,
+} from './wire.ts';
 import type { Piece } from './wire.ts';
 
 const NAME = prefixed('MQTT');
@@ -129,7 +140,9 @@ test('what was decoded does not change with the read buffer', () => {
     prefixed('u'),
     prefixed('secret'),
   );
-  const { will, password, properties: props } = only(decode(input));
+  const recorder = new Recorder();
+  newDecoder(recorder).push(input, 0, input.length);
+  const { will, password, properties: props } = only(recorder.events);
   input.fill(0);
   expect(will?.payload).toEqual(utf8('payload'));
   expect(decodePublishProperties(will?.properties ?? none)).toEqual({
@@ -234,7 +247,7 @@ test('[MQTT-3.1.3-3] [MQTT3-3.1.3-3] the client id is there', () => {
   expect(decode(connect5(2, none))).toEqual(refusal(0x81, 'MQTT-4.13.1-1'));
 });
 
-test('[MQTT-3.1.3-5] [MQTT3-3.1.3-5] client ids of 1 to 23 letters and digits are accepted', () => {
+test('client ids of 1 to 23 letters and digits are accepted', () => {
   const alphabet = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ';
   for (let length = 1; length <= 23; length++) {
     const clientId = alphabet.slice(length, length * 2);
@@ -314,7 +327,7 @@ test.each([
   ['data without method', bytes(0x16, prefixed(1)), 0x82, '§3.1.2.11.10'],
   ['a value cut short', bytes(0x21, 1), 0x81, 'MQTT-4.13.1-1'],
   ['a string beyond the properties', bytes(0x15, 0, 9, 'abc'), 0x81, 'MQTT-4.13.1-1'],
-] as const)('[MQTT-3.1.4-1] [MQTT3-3.1.4-1] CONNECT with %s', (_, property, code, clause) => {
+] as const)('CONNECT with %s', (_, property, code, clause) => {
   expect(decode(connect5(2, properties(property), id))).toEqual(refusal(code, clause));
 });
 
@@ -336,7 +349,7 @@ test('a property length beyond the packet reads nothing of the next packet', () 
   expect(decode(bytes(will, next))).toEqual(refusal(0x81, 'MQTT-4.13.1-1'));
 });
 
-test('[MQTT-3.1.3-10] user properties of a will keep their order', () => {
+test('user properties of a will keep their order', () => {
   const pairs = [
     ['z', '1'],
     ['__proto__', '2'],

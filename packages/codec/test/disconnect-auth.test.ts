@@ -59,7 +59,7 @@ test('a malformed DISCONNECT', () => {
   );
 });
 
-test('[MQTT-3.14.4-1] nothing is decoded behind DISCONNECT', () => {
+test('nothing is decoded behind DISCONNECT', () => {
   const recorder = new Recorder();
   const decoder = newDecoder(recorder);
   const input = bytes(connect(4), packet(0xe0), packet(0xc0), 0);

@@ -126,7 +126,7 @@ test('before CONNECT the limit is that of CONNECT', () => {
   expect(decoder.heldBytes).toBe(0);
 });
 
-test('[MQTT-4.13.1-1] [MQTT3-4.8.0-1] an error is reported once, after the batch before it, and then nothing', () => {
+test('an error is reported once, after the batch before it, and then nothing', () => {
   const calls: string[] = [];
   const recorder = new Recorder();
   recorder.onBatchEnd = (packets) => void calls.push(`batch of ${packets}`);

@@ -151,7 +151,8 @@ test('without payload the lengths include it', () => {
 
 test('payloads of all sizes, owned and borrowed', () => {
   for (const size of [
-    0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 121, 122, 123, 16_377, 16_378, 70_000,
+    0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 121, 122, 123, 16_377, 16_378, 16_379,
+    70_000,
   ]) {
     const source = new Uint8Array(size + 20);
     for (let i = 0; i < source.length; i++) source[i] = i;
@@ -163,6 +164,24 @@ test('payloads of all sizes, owned and borrowed', () => {
     const expected = bytes(0x30, varint(5 + size), prefixed('a/b'), source.slice(5, 5 + size));
     expect(publish(owned, v4)).toEqual(expected);
     expect(publish(borrowed, v4)).toEqual(expected);
+  }
+});
+
+test('[MQTT-1.5.5-1] the remaining length has as few bytes as possible', () => {
+  const subject = message('abc', bytes());
+  for (const [remaining, lengthBytes] of [
+    [127, 1],
+    [128, 2],
+    [16_383, 2],
+    [16_384, 3],
+    [2_097_151, 3],
+    [2_097_152, 4],
+  ] as const) {
+    subject.end = remaining - 5;
+    const sink = new Sink();
+    const total = encoder.publish(sink, subject, v4, 0x30, 0, -1, 0, false, false);
+    expect(total).toBe(1 + lengthBytes + remaining);
+    expect(sink.written).toEqual(bytes(0x30, varint(remaining), prefixed('abc')));
   }
 });
 
@@ -237,7 +256,7 @@ test('mqtt-packet reads what was written', () => {
   );
 });
 
-test('[MQTT-2.2.1-5] [MQTT3-2.3.1-6] acknowledgements', () => {
+test('acknowledgements', () => {
   const ack = (type: AckType, reasonCode: number, version: ProtocolVersion) => {
     const sink = new Sink();
     encoder.ack(sink, type, 0x1234, reasonCode, version);
@@ -314,7 +333,7 @@ test('CONNACK in 5.0', () => {
   );
 });
 
-test('[MQTT-3.2.2-1] [MQTT3-3.2.2-6] CONNACK in 3.x has a return code', () => {
+test('CONNACK in 3.x has a return code', () => {
   const connack = (sessionPresent: boolean, reasonCode: number) =>
     ({ kind: 'connack', sessionPresent, reasonCode, properties: { receiveMaximum: 9 } }) as const;
   expect(encode(connack(false, 0), 4)).toBe('20020000');
