@@ -22,6 +22,7 @@ import { entryBytes } from './session-queue.ts';
 import type { QueueTotals } from './session-queue.ts';
 import { PendingWill, SessionRecord } from './session-record.ts';
 import type { ClaimOutcome } from './session-record.ts';
+import { SessionSubscriptions } from './session-subscriptions.ts';
 import { TimerHeap } from './timer-heap.ts';
 
 /** How long a will that was handed out has time to be settled before it is handed out again. */
@@ -213,9 +214,9 @@ export class MemoryStore implements StateStore {
   ): Promise<FencedResult> {
     const session = this.#owned(ref, token);
     if (session === undefined) return FENCED;
-    session.subscriptions ??= new Map();
+    session.subscriptions ??= new SessionSubscriptions();
     for (const filter of removed) session.subscriptions.delete(filter);
-    for (const subscription of added) session.subscriptions.set(subscription.filter, subscription);
+    for (const subscription of added) session.subscriptions.set(subscription);
     return OK;
   }
 
@@ -412,7 +413,7 @@ export class MemoryStore implements StateStore {
 }
 
 function subscriptionsOf({ subscriptions }: SessionRecord): readonly StoredSubscription[] {
-  return subscriptions === undefined ? NONE : [...subscriptions.values()];
+  return subscriptions?.all() ?? NONE;
 }
 
 function endOf(session: SessionRecord): DueEvents['ended'][number] {

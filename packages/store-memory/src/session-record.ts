@@ -5,11 +5,11 @@ import type {
   IncomingMessage,
   OwnerToken,
   SessionIncarnation,
-  StoredSubscription,
   Will,
 } from '@shoalmq/core';
 import { SessionQueue } from './session-queue.ts';
 import type { QueueTotals } from './session-queue.ts';
+import type { SessionSubscriptions } from './session-subscriptions.ts';
 import type { Timed } from './timer-heap.ts';
 
 /** Session Expiry Interval of a session that never expires (MQTT 5.0 §3.1.2.11.2). */
@@ -27,8 +27,8 @@ export class SessionRecord implements Timed {
   readonly incarnation: SessionIncarnation;
   /** `undefined` for a session that began clean: nothing is ever queued for it. */
   readonly queue: SessionQueue | undefined;
-  /** By filter; made when the first one comes, which for a clean session is never. */
-  subscriptions: Map<string, StoredSubscription> | undefined = undefined;
+  /** Made when the first one comes, which for a clean session is never. */
+  subscriptions: SessionSubscriptions | undefined = undefined;
   /** By packet identifier; made when the first QoS 2 PUBLISH comes. */
   incoming: Map<number, IncomingMessage> | undefined = undefined;
   /** Sequences in the order in which they were marked. */
