@@ -39,6 +39,8 @@ export class Router {
   /** Runs in progress, one for each group of `#runMatches` with several plain members; reused. */
   readonly #runs: Run[] = [];
   #runCount = 0;
+  /** Runs are being delivered: what is published by whoever hears of an overflow must not go into them. */
+  #flushing = false;
   #runMatches: Matches | undefined = undefined;
   #runQos: QoS = 0;
   #runPublisher = '';
@@ -116,6 +118,7 @@ export class Router {
     const matches = this.#runMatches;
     if (matches === undefined) return;
     this.#runMatches = undefined;
+    this.#flushing = true;
     const { counters } = this.#context;
     for (let i = 0; i < this.#runCount; i++) {
       const run = this.#runs[i]!;
@@ -129,6 +132,7 @@ export class Router {
       }
     }
     this.#runCount = 0;
+    this.#flushing = false;
   }
 
   /** Sends a message that a member of a shared group never got to another member [MQTT-4.8.2-6]. */
@@ -162,6 +166,7 @@ export class Router {
     const runnable =
       !message.retain &&
       message.properties.length === 0 &&
+      !this.#flushing &&
       message.expiresAtMs === 0 &&
       message.payloadBytes < SHARED_PAYLOAD_BYTES_MIN;
     if (
