@@ -399,9 +399,9 @@ export class Connection
     }
   }
 
-  /** Sends a packet. One that does not fit the client's Maximum Packet Size is not sent. */
-  send(packet: OutgoingPacket): void {
-    if (this.#state === 'closed') return;
+  /** Sends a packet. One that does not fit the client's Maximum Packet Size is not sent: false. */
+  send(packet: OutgoingPacket): boolean {
+    if (this.#state === 'closed') return false;
     const sent = this.node.parts.encoder.packet(
       this.channel,
       packet,
@@ -409,6 +409,7 @@ export class Connection
       this.#grant?.packetBytesMax ?? PACKET_BYTES_UNLIMITED,
     );
     if (sent) this.node.counters.packetsSent[PACKET_TYPES[packet.kind]]!++;
+    return sent;
   }
 
   writeAck(type: AckType, packetId: number, reasonCode: number): void {
@@ -604,6 +605,22 @@ export class Connection
   ): void {
     const { node, clientId } = this;
     const target = this.#target!;
+    const greeted = this.send({
+      kind: 'connack',
+      // 3.1 has no Session Present flag.
+      sessionPresent: claimed.sessionPresent && this.version !== 3,
+      reasonCode: ReasonCode.Success,
+      properties: {
+        ...connackProperties(grant, clientId, node.limits),
+        ...this.#authentication?.properties(authenticationData),
+      },
+    });
+    if (!greeted) {
+      // Nothing may be sent to a client that cannot have the CONNACK [MQTT-3.2.0-1].
+      this.#release({ discardWill: true, sentBelow: claimed.sentBelow });
+      this.#refuse(ReasonCode.PacketTooLarge, 'Maximum Packet Size below CONNACK', 'protocol_error');
+      return;
+    }
     const outbox = new Outbox(
       node.delivery,
       this.channel,
@@ -635,16 +652,6 @@ export class Connection
     node.counters.connect(this.version, ReasonCode.Success);
     node.counters.listener(this.channel.listener).connected[this.version]!++;
     node.counters.sessionEvents[claimed.sessionPresent ? 'resumed' : 'created'] += 1;
-    this.send({
-      kind: 'connack',
-      // 3.1 has no Session Present flag.
-      sessionPresent: claimed.sessionPresent && this.version !== 3,
-      reasonCode: ReasonCode.Success,
-      properties: {
-        ...connackProperties(grant, clientId, node.limits),
-        ...this.#authentication?.properties(authenticationData),
-      },
-    });
     if (target.persistent) {
       const reader = new QueueReader(
         node.delivery,
