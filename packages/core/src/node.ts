@@ -119,6 +119,8 @@ export class Node {
   readonly timers: TimerWheel;
   /** Connections that own a session, by client id. */
   readonly connections = new Map<string, Connection>();
+  /** Connections that have claimed their session and have not sent CONNACK yet, by client id. */
+  readonly opening = new Map<string, Connection>();
   readonly #targets = new Map<string, SessionTarget>();
   readonly #open = new Set<Connection>();
   readonly #holds = new Map<Connection, Hold>();

@@ -30,7 +30,7 @@ import { Authentication } from './authentication.ts';
 import { ReceiveState } from './receive-state.ts';
 import { connackProperties, grantConnect, refuseConnect } from './connect.ts';
 import type { ConnectGrant } from './connect.ts';
-import { subscribe, unsubscribe } from './subscribe.ts';
+import { mayUse, subscribe, unsubscribe } from './subscribe.ts';
 
 /** Milliseconds for which a closed connection is still read, so that the client gets to see our last packet. */
 const DRAIN_MS = 2_000;
@@ -490,7 +490,6 @@ export class Connection
     const result = await answer;
     if (this.#state === 'closed') return;
     if (result.outcome === 'rejected') {
-      this.node.counters.connect(this.version, result.reasonCode);
       this.#refuse(result.reasonCode, result.reasonString, 'not_authorized');
       return;
     }
@@ -549,6 +548,8 @@ export class Connection
       node.endSession(clientId, claimed.endedIncarnation);
       node.counters.sessionEvents.discarded += 1;
     }
+    // One that has claimed and waits for the access port or the store is not connected yet, and is taken over too.
+    node.opening.get(clientId)?.takenOver();
     const previous = node.connections.get(clientId);
     if (previous !== undefined) {
       // The store only knows what may have been sent; the connection next door knows what was.
@@ -563,8 +564,10 @@ export class Connection
       this.#release({ discardWill: true });
       return;
     }
+    node.opening.set(clientId, this);
     await this.#resume(grant, claimed);
     if (this.closed) return;
+    node.opening.delete(clientId);
     this.#start(grant, claimed, authenticationData);
   }
 
@@ -579,9 +582,8 @@ export class Connection
     this.#target = target;
     const revoked: string[] = [];
     for (const subscription of claimed.subscriptions) {
-      const allowed =
-        this.principal!.unrestricted ||
-        (await this.authorize('subscribe', subscription.filter, subscription.qos, false));
+      const allowed = await mayUse(this, subscription);
+      if (this.closed) return;
       if (!allowed) revoked.push(subscription.filter);
       else if (!target.subscriptions.has(subscription.filter)) {
         node.addSubscription(target, subscription);
@@ -920,6 +922,11 @@ export class Connection
     node.forget(this);
     node.counters.connectionsClosed[reason] += 1;
     this.#authentication?.abandon();
+    if (node.opening.get(this.clientId) === this) {
+      node.opening.delete(this.clientId);
+      // Whatever CONNACK waits for may never come: the session must not stay claimed until then.
+      if (reason !== 'takeover') this.#release({ discardWill: true });
+    }
     if (!wasConnected) return;
     node.counters.listener(this.channel.listener).connected[this.version]!--;
     const target = this.#target!;

@@ -97,7 +97,11 @@ function judgeFilter(request: SubscribeRequest, levelsMax: number): number {
   return request.qos;
 }
 
-async function mayUse(connection: Connection, request: SubscribeRequest): Promise<boolean> {
+/** Asks whether the client may have this subscription; of a shared one, whether it may have the filter inside. */
+export async function mayUse(
+  connection: Connection,
+  request: Pick<SubscribeRequest, 'filter' | 'qos'>,
+): Promise<boolean> {
   if (connection.principal!.unrestricted) return true;
   const share = parseShare(request.filter);
   if (share === 'invalid') return false;
