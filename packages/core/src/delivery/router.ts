@@ -138,9 +138,11 @@ export class Router {
   /** Sends a message that a member of a shared group never got to another member [MQTT-4.8.2-6]. */
   redistribute(message: Message, group: SharedGroup<Subscription>): void {
     this.flush();
+    // A member may end in the midst of a publish, whose acknowledgement still waits for what is pending.
+    const outer = this.#pending;
     this.#pending = undefined;
     this.#deliverToShared(message, group, '');
-    this.#pending = undefined;
+    this.#pending = outer;
   }
 
   /** Delivers one retained message to one session because of a new subscription; at QoS > 0 to a persistent one through its queue. */
