@@ -176,21 +176,28 @@ export class Outbox {
     let remainingExpiry = -1;
     if (message.expiresAtMs !== 0) {
       const remainingMs = message.expiresAtMs - clock.wallMs();
-      if (remainingMs <= 0) {
+      // What was sent before is owed: a message expires until its delivery begins [MQTT-3.3.2-5] [MQTT-4.3.3-7].
+      if (remainingMs <= 0 && !dup) {
         counters.messagesDropped.expired += 1;
         return false;
       }
       // What the publisher asked for, less the time it waited here [MQTT-3.3.2-6].
-      remainingExpiry = Math.ceil(remainingMs / 1000);
+      remainingExpiry = Math.max(Math.ceil(remainingMs / 1000), 0);
     }
     const alias = this.#aliases === undefined ? undefined : this.#aliases.use(message.topic);
-    const aliasNumber = alias === undefined ? 0 : alias.number;
-    const omitTopic = alias?.known ?? false;
+    let aliasNumber = alias === undefined ? 0 : alias.number;
+    let omitTopic = alias?.known ?? false;
     if (this.packetBytesMax !== PACKET_BYTES_UNLIMITED) {
-      const bytes = encoder.publishBytes(message, form, qos, aliasNumber, omitTopic);
+      let bytes = encoder.publishBytes(message, form, qos, aliasNumber, omitTopic);
+      if (bytes > this.packetBytesMax && aliasNumber > 0) {
+        // It may be the alias that is too much: it takes three bytes.
+        if (!omitTopic) this.#aliases?.forget(message.topic);
+        aliasNumber = 0;
+        omitTopic = false;
+        bytes = encoder.publishBytes(message, form, qos, 0, false);
+      }
       if (bytes > this.packetBytesMax) {
         counters.messagesDropped.too_large += 1;
-        this.#aliases?.forget(message.topic);
         return false;
       }
     }

@@ -102,7 +102,7 @@ export class QueueReader {
     if (this.#closed) return;
     if (sequence > this.#announced) this.#announced = sequence;
     if (!this.#behind && sequence === this.#next && this.#mayQueue(sequence)) {
-      this.#send(sequence, queued, false);
+      const sent = this.#send(sequence, queued, false);
       this.#next = sequence + 1;
       return;
     }
@@ -117,6 +117,8 @@ export class QueueReader {
     switch (type) {
       case AckType.Puback:
         if (entry.awaiting !== 'puback') return AckOutcome.Mismatch;
+      // The client may be silent for long: nothing else would take it out of the store.
+      if (!sent) this.#removeSettled();
         break;
       case AckType.Pubrec:
         if (entry.awaiting === 'pubcomp' && reasonCode < 0x80) {
@@ -203,14 +205,21 @@ export class QueueReader {
       this.#behind = this.#announced === 0 || this.#announced >= this.#next;
     }
     this.#pump();
+    this.#sendEntries(entries, announcedBefore);
+    // Also of what was discarded.
+    if (this.#settled.length > 0) this.#removeSettled();
   }
 
-  #send(sequence: number, queued: QueuedMessage, dup: boolean): void {
+  #sendEntries(entries: readonly QueueEntry[], announcedBefore: number): void {
+  }
+
+  /** Returns false when the message was discarded: it is settled. */
+  #send(sequence: number, queued: QueuedMessage, dup: boolean): boolean {
     const packetId = packetIdOf(sequence);
     const form = publishForm(this.#outbox.version, queued.subscriptionIds);
     if (!this.#outbox.send(queued.message, form, queued.qos, queued.retain, dup, packetId)) {
       this.#settled.push(sequence);
-      return;
+      return false;
     }
     this.#context.counters.inflightMessages += 1;
     this.#inflight.set(packetId, { sequence, awaiting: queued.qos === 1 ? 'puback' : 'pubrec' });
@@ -230,6 +239,7 @@ export class QueueReader {
         if (this.#closed) return;
         if (result === 'fenced') {
           this.#onLost('fenced');
+    return true;
           return;
         }
         entry.awaiting = 'pubcomp';
