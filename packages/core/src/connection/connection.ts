@@ -1,5 +1,6 @@
 import { Outbox, AckOutcome, PACKET_BYTES_UNLIMITED } from '../delivery/outbox.ts';
 import { QueueReader } from '../delivery/queue-reader.ts';
+import type { QueueReaderOwner } from '../delivery/queue-reader.ts';
 import type { Publisher } from '../delivery/router.ts';
 import { ProtocolError } from '../errors.ts';
 import type { Message } from '../message.ts';
@@ -34,6 +35,8 @@ import { mayUse, subscribe, unsubscribe } from './subscribe.ts';
 
 /** Milliseconds for which a closed connection is still read, so that the client gets to see our last packet. */
 const DRAIN_MS = 2_000;
+/** Output beyond which retained messages wait. No channel's high-water mark is above it: `onDrain` will come. */
+const RETAINED_BACKLOG_BYTES = 262_144;
 
 /**
  * The life of a connection:
@@ -54,7 +57,13 @@ type State = 'connect' | 'opening' | 'authenticating' | 'connected' | 'closed';
  * everything goes out through the channel. Small: there are tens of thousands, most of them idle.
  */
 export class Connection
-  implements PacketHandler, ChannelHandler, TimerOwner, Publisher, RetainedConsumer
+  implements
+    PacketHandler,
+    ChannelHandler,
+    TimerOwner,
+    Publisher,
+    RetainedConsumer,
+    QueueReaderOwner
 {
   readonly node: Node;
   readonly channel: Channel;
@@ -356,7 +365,9 @@ export class Connection
 
   get hungry(): boolean {
     const outbox = this.#outbox;
-    return outbox !== undefined && outbox.waiting === 0 && outbox.channel.backlogBytes < 65_536;
+    if (outbox === undefined || outbox.waiting > 0) return false;
+    if (outbox.channel.backlogBytes > RETAINED_BACKLOG_BYTES) return false;
+    return this.#reader === undefined || this.#reader.hungry;
   }
 
   deliverRetained(message: Message, request: RetainedRequest): void | Promise<void> {
@@ -433,6 +444,12 @@ export class Connection
       },
     );
     this.#retained.add(request);
+  }
+
+  // QueueReaderOwner
+
+  caughtUp(): void {
+    this.#retained?.resume();
   }
 
   /** The session belongs to another connection, or the store cannot be relied on: this connection must end. */
@@ -662,9 +679,7 @@ export class Connection
         this.#token,
         outbox,
         claimed,
-        (why) => {
-          this.storeLost(why);
-        },
+        this,
       );
       this.#reader = reader;
       target.reader = reader;

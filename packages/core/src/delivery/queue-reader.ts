@@ -28,6 +28,14 @@ interface InFlight {
   awaiting: 'puback' | 'pubrec' | 'storing-pubrec' | 'pubcomp';
 }
 
+/** The connection that the queue is delivered to. */
+export interface QueueReaderOwner {
+  /** The session belongs to somebody else, or the store failed: the connection must end. */
+  storeLost(why: 'fenced' | 'failed'): void;
+  /** All that the queue held has been sent. */
+  caughtUp(): void;
+}
+
 /**
  * Delivers the queue of one persistent session, in queue order, to the connection that owns it [MQTT-4.6.0-6].
  *
@@ -55,8 +63,7 @@ export class QueueReader {
   #reading = false;
   #closed = false;
   #settled: number[] = [];
-  /** The session belongs to somebody else, or the store failed: the connection must end. */
-  readonly #onLost: (why: 'fenced' | 'failed') => void;
+  readonly #owner: QueueReaderOwner;
 
   constructor(
     context: DeliveryContext,
@@ -65,7 +72,7 @@ export class QueueReader {
     token: OwnerToken,
     outbox: Outbox,
     resumed: { readonly sentBelow: number; readonly released: readonly number[] },
-    onLost: (why: 'fenced' | 'failed') => void,
+    owner: QueueReaderOwner,
   ) {
     this.#context = context;
     this.#store = store;
@@ -74,7 +81,7 @@ export class QueueReader {
     this.#outbox = outbox;
     this.#sentBelow = resumed.sentBelow;
     this.#released = new Set(resumed.released);
-    this.#onLost = onLost;
+    this.#owner = owner;
   }
 
   /** Entries below this sequence may have been sent. */
@@ -84,6 +91,12 @@ export class QueueReader {
 
   get inflight(): number {
     return this.#inflight.size;
+  }
+
+  /** A message appended now is sent at once, and pushes no other one out of the queue. */
+  get hungry(): boolean {
+    const { queueMessagesMax } = this.#context.limits;
+    return !this.#behind && this.#room() > 0 && this.#inflight.size < queueMessagesMax;
   }
 
   /** Starts with what the store has: PUBREL for released entries first, then the queue. */
@@ -104,6 +117,8 @@ export class QueueReader {
     if (!this.#behind && sequence === this.#next && this.#mayQueue(sequence)) {
       const sent = this.#send(sequence, queued, false);
       this.#next = sequence + 1;
+      // The client may be silent for long: nothing else would take it out of the store.
+      if (!sent) this.#removeSettled();
       return;
     }
     this.#behind = true;
@@ -117,8 +132,6 @@ export class QueueReader {
     switch (type) {
       case AckType.Puback:
         if (entry.awaiting !== 'puback') return AckOutcome.Mismatch;
-      // The client may be silent for long: nothing else would take it out of the store.
-      if (!sent) this.#removeSettled();
         break;
       case AckType.Pubrec:
         if (entry.awaiting === 'pubcomp' && reasonCode < 0x80) {
@@ -179,17 +192,23 @@ export class QueueReader {
         (result) => {
           this.#reading = false;
           if (this.#closed) return;
-          if (result.outcome === 'fenced') this.#onLost('fenced');
+          if (result.outcome === 'fenced') this.#owner.storeLost('fenced');
           else this.#onEntries(result.entries, announcedBefore);
         },
         () => {
           this.#reading = false;
-          if (!this.#closed) this.#onLost('failed');
+          if (!this.#closed) this.#owner.storeLost('failed');
         },
       );
   }
 
   #onEntries(entries: readonly QueueEntry[], announcedBefore: number): void {
+    this.#sendEntries(entries, announcedBefore);
+    // Also of what was discarded.
+    if (this.#settled.length > 0) this.#removeSettled();
+  }
+
+  #sendEntries(entries: readonly QueueEntry[], announcedBefore: number): void {
     for (const entry of entries) {
       if (!this.#released.has(entry.sequence)) {
         if (!this.#mayQueue(entry.sequence)) return;
@@ -204,13 +223,8 @@ export class QueueReader {
     } else {
       this.#behind = this.#announced === 0 || this.#announced >= this.#next;
     }
-    this.#pump();
-    this.#sendEntries(entries, announcedBefore);
-    // Also of what was discarded.
-    if (this.#settled.length > 0) this.#removeSettled();
-  }
-
-  #sendEntries(entries: readonly QueueEntry[], announcedBefore: number): void {
+    if (this.#behind) this.#pump();
+    else this.#owner.caughtUp();
   }
 
   /** Returns false when the message was discarded: it is settled. */
@@ -223,6 +237,7 @@ export class QueueReader {
     }
     this.#context.counters.inflightMessages += 1;
     this.#inflight.set(packetId, { sequence, awaiting: queued.qos === 1 ? 'puback' : 'pubrec' });
+    return true;
   }
 
   #sendPubrel(packetId: number): void {
@@ -238,15 +253,14 @@ export class QueueReader {
       (result) => {
         if (this.#closed) return;
         if (result === 'fenced') {
-          this.#onLost('fenced');
-    return true;
+          this.#owner.storeLost('fenced');
           return;
         }
         entry.awaiting = 'pubcomp';
         this.#sendPubrel(packetId);
       },
       () => {
-        if (!this.#closed) this.#onLost('failed');
+        if (!this.#closed) this.#owner.storeLost('failed');
       },
     );
   }
@@ -256,10 +270,10 @@ export class QueueReader {
     this.#settled = [];
     this.#store.remove(this.#session, this.#token, sequences).then(
       (result) => {
-        if (result === 'fenced' && !this.#closed) this.#onLost('fenced');
+        if (result === 'fenced' && !this.#closed) this.#owner.storeLost('fenced');
       },
       () => {
-        if (!this.#closed) this.#onLost('failed');
+        if (!this.#closed) this.#owner.storeLost('failed');
       },
     );
   }

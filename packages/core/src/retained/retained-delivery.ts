@@ -13,15 +13,16 @@ export interface RetainedRequest {
   readonly identifier: number;
 }
 
-/** Where the messages go, and whether more are wanted now. */
+/** Where the messages go. */
 export interface RetainedConsumer {
+  /** One more message is wanted now. Who says no calls `RetainedDelivery.resume` when that has changed. */
   readonly hungry: boolean;
   /** May decide against a message: read access is checked for each topic. */
   deliverRetained(message: Message, request: RetainedRequest): void | Promise<void>;
 }
 
-/** Messages read and delivered in one turn of the event loop. */
-const SLICE = 200;
+/** Messages read and delivered in one turn of the event loop, at most. */
+const SLICE_MAX = 200;
 
 /**
  * Sends the retained messages of a connection's new subscriptions, one after the other, a slice per event-loop
@@ -35,6 +36,10 @@ export class RetainedDelivery {
   readonly #consumer: RetainedConsumer;
   readonly #onFailure: () => void;
   #names: Iterator<string> | undefined = undefined;
+  /** Taken from `#names` and not delivered, because the consumer had enough. */
+  #left: string[] = [];
+  /** How many the consumer is thought to want at a time. */
+  #slice = SLICE_MAX;
   #running = false;
   #closed = false;
 
@@ -64,7 +69,7 @@ export class RetainedDelivery {
     if (this.#running || this.#closed || this.#requests.length === 0) return;
     if (!this.#consumer.hungry) return;
     this.#running = true;
-    this.#slice().then(
+    this.#deliverSlice().then(
       () => {
         this.#scheduler.defer(() => {
           this.#running = false;
@@ -82,25 +87,36 @@ export class RetainedDelivery {
     this.#closed = true;
   }
 
-  async #slice(): Promise<void> {
+  async #deliverSlice(): Promise<void> {
     const request = this.#requests.peek();
     if (request === undefined) return;
     this.#names ??= this.#index.match(request.filter);
-    const names: string[] = [];
-    while (names.length < SLICE) {
+    const names = this.#left.splice(0, this.#slice);
+    let walked = false;
+    while (names.length < this.#slice && !walked) {
       const next = this.#names.next();
-      if (next.done === true) {
-        this.#requests.shift();
-        this.#names = undefined;
-        break;
-      }
-      names.push(next.value);
+      if (next.done === true) walked = true;
+      else names.push(next.value);
     }
-    if (names.length === 0) return;
+    if (names.length > 0) await this.#deliver(names, request);
+    if (!walked || this.#left.length > 0) return;
+    this.#requests.shift();
+    this.#names = undefined;
+  }
+
+  async #deliver(names: readonly string[], request: RetainedRequest): Promise<void> {
     for (const message of await this.#store.readRetained(names)) {
       if (this.#closed) return;
+      if (!this.#consumer.hungry) {
+        // Read again when they are wanted: by then something newer may be retained, and may have been sent.
+        const delivered = names.indexOf(message.topic.name);
+        this.#left = [...names.slice(delivered), ...this.#left];
+        this.#slice = Math.max(delivered, 1);
+        return;
+      }
       const checked = this.#consumer.deliverRetained(message, request);
       if (checked !== undefined) await checked;
     }
+    this.#slice = Math.min(this.#slice * 2, SLICE_MAX);
   }
 }
