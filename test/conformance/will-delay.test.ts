@@ -9,7 +9,12 @@ interface DelayedWill {
   readonly qos?: 0 | 1 | 2;
 }
 
-function will({ payload = 'gone', delay, expiry, qos = 0 }: DelayedWill): ConnectFields['will'] {
+function will({
+  payload = 'gone',
+  delay,
+  expiry,
+  qos = 0,
+}: DelayedWill): NonNullable<ConnectFields['will']> {
   return {
     topic: 'will',
     payload: Buffer.from(payload),
@@ -19,7 +24,7 @@ function will({ payload = 'gone', delay, expiry, qos = 0 }: DelayedWill): Connec
       willDelayInterval: delay,
       ...(expiry === undefined ? {} : { messageExpiryInterval: expiry }),
     },
-  } as unknown as ConnectFields['will'];
+  };
 }
 
 function session(sessionExpiryInterval: number, clean = false): ConnectFields {

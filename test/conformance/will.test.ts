@@ -6,14 +6,16 @@ const versions = [3, 4, 5] as const;
 /** Nothing that takes a second or two is cut short by a busy machine. */
 const PATIENT_MS = 15_000;
 
-function will(fields: Partial<NonNullable<ConnectFields['will']>> = {}): ConnectFields['will'] {
+type Will = NonNullable<ConnectFields['will']>;
+
+function will(fields: Partial<Will> = {}): Will {
   return {
     topic: 'will',
     payload: Buffer.from('gone'),
     qos: 0,
     retain: false,
     ...fields,
-  } as ConnectFields['will'];
+  };
 }
 
 async function watcher(
