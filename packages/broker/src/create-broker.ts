@@ -145,6 +145,7 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
     host: config.mqtt.host,
     port: config.mqtt.port,
     connectionsMax: config.limits.connectionsMax,
+    writeStallMs: config.limits.stallTimeoutMs,
     accept: (channel) => {
       const connection = node.accept(channel);
       counters.listener('mqtt').connectionsAccepted += 1;

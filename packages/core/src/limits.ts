@@ -27,7 +27,10 @@ export interface Limits {
   readonly waitingMessagesMax: number;
   /** Bytes of payload that wait for the in-flight window of one connected clean session. */
   readonly waitingBytesMax: number;
-  /** Milliseconds a connected client may make no progress with its window full before it is closed. */
+  /**
+   * Milliseconds a connected client may make no progress, with its window full or with output that its socket does not
+   * take, before it is closed.
+   */
   readonly stallTimeoutMs: number;
   /** Bytes of output waiting for one socket beyond which QoS 0 messages to it are dropped and counted. */
   readonly outboundBytesMax: number;

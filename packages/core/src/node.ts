@@ -119,6 +119,8 @@ export class Node {
   readonly timers: TimerWheel;
   /** Connections that own a session, by client id. */
   readonly connections = new Map<string, Connection>();
+  /** Connected clients that are not read because they do not read. */
+  readonly choked = new Set<Connection>();
   /** Connections that have claimed their session and have not sent CONNACK yet, by client id. */
   readonly opening = new Map<string, Connection>();
   readonly #targets = new Map<string, SessionTarget>();
@@ -172,6 +174,7 @@ export class Node {
     if (stalledMs > 0) for (const connection of this.#open) connection.extendDeadlines(stalledMs);
     this.timers.advance(nowMs);
     this.#endHolds(nowMs);
+    for (const connection of this.choked) if (connection.relieved) connection.endChoke();
     void this.#takeDue();
   }
 
@@ -209,6 +212,7 @@ export class Node {
 
   forget(connection: Connection): void {
     this.#open.delete(connection);
+    this.choked.delete(connection);
     const hold = this.#holds.get(connection);
     if (hold !== undefined) this.#holds.delete(connection);
   }

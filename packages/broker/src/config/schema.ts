@@ -94,7 +94,7 @@ const limits = z.strictObject({
   stallTimeoutMs: ms()
     .default(DEFAULT_LIMITS.stallTimeoutMs)
     .describe(
-      'Milliseconds a connected client may make no progress with its window full before it is closed.',
+      'Milliseconds a connected client may make no progress, with its window full or with output that its socket does not take, before it is closed.',
     ),
   outboundBytesMax: bytes()
     .default(DEFAULT_LIMITS.outboundBytesMax)

@@ -88,6 +88,8 @@ export class Connection
   #partialSinceMs = 0;
   /** Reads less for the sake of a client that cannot keep up. */
   #held = false;
+  /** Does not read because the client does not take what it is owed. */
+  #choked = false;
   /** When the first PUBLISH of the batch that is being decoded was read; 0: there was none. */
   #batchSinceMs = 0;
   #batchPublishes = 0;
@@ -288,6 +290,7 @@ export class Connection
     }
     if (packets === 0) return;
     this.node.router.flush();
+    this.#chokeWhenBlocked();
     if (this.#batchSinceMs > 0) this.#observeBatch(nowMs);
     if (this.#reader !== undefined) this.#reader.onBatchEnd();
     this.#progressed();
@@ -297,6 +300,8 @@ export class Connection
 
   onDrain(): void {
     this.#lastProgressMs = this.node.parts.clock.monotonicMs();
+    if (this.#choked) this.endChoke();
+    this.#outbox?.onDrain();
     if (this.#reader !== undefined) this.#reader.onBatchEnd();
     this.#progressed();
   }
@@ -315,6 +320,8 @@ export class Connection
       this.#close('protocol_error', undefined);
       return;
     }
+    // What we do not read is neither silent nor late.
+    if (!this.#readable) this.#touch(nowMs);
     if (this.#silenceMaxMs > 0 && nowMs - this.#lastReceivedMs >= this.#silenceMaxMs) {
       this.#close('keepalive_timeout', ReasonCode.KeepAliveTimeout);
       return;
@@ -355,10 +362,48 @@ export class Connection
   /** The reason to read less has gone. */
   endHold(): void {
     this.#held = false;
-    if (this.#state === 'closed') return;
-    // What lay unread is not silence.
-    this.#lastReceivedMs = this.node.parts.clock.monotonicMs();
-    if (!this.decodingPaused) this.channel.resumeReading();
+    this.#readOn();
+  }
+
+  /** The client has taken some of what it is owed. */
+  endChoke(): void {
+    this.#lastProgressMs = this.node.parts.clock.monotonicMs();
+    this.#choked = false;
+    this.node.choked.delete(this);
+    this.#readOn();
+  }
+
+  /** The output that waits for the client is no more than it may be. */
+  get relieved(): boolean {
+    return this.#outbox?.blocked !== true;
+  }
+
+  /**
+   * Whoever sends without reading would have us keep every answer. So an answer is the last one until some were
+   * taken: a client that takes none is ended by the channel.
+   */
+  #chokeWhenBlocked(): void {
+    if (this.#choked || this.#outbox?.blocked !== true || this.#state === 'closed') return;
+    this.#choked = true;
+    this.node.choked.add(this);
+    this.channel.pauseReading();
+  }
+
+  get #readable(): boolean {
+    return !this.decodingPaused && !this.#held && !this.#choked;
+  }
+
+  /** Reads on when there is no other reason not to. */
+  #readOn(): void {
+    if (this.#state === 'closed' || !this.#readable) return;
+    this.#touch(this.node.parts.clock.monotonicMs());
+    this.channel.resumeReading();
+  }
+
+  #touch(nowMs: number): void {
+    this.#lastReceivedMs = nowMs;
+    if (this.#partialSinceMs > 0) this.#partialSinceMs = nowMs;
+    if (this.#choked) this.#lastProgressMs = nowMs;
   }
 
   // RetainedConsumer
@@ -860,7 +905,7 @@ export class Connection
     this.decodingPaused = false;
     this.channel.resumeDecoding();
     // Decoding may have come upon the next reason to wait.
-    if (!this.decodingPaused && !this.#held) this.channel.resumeReading();
+    this.#readOn();
   }
 
   /** A packet other than AUTH and DISCONNECT while the connection is not yet open [MQTT-3.1.2-30]. */

@@ -62,8 +62,8 @@ export const PACKET_BYTES_UNLIMITED = 268_435_460;
  * persistent session come through `QueueReader`, which uses `send`).
  *
  * Bounded three ways (P10): output that the socket does not take costs QoS 0 messages, which are counted; a full
- * in-flight window makes messages wait; too many waiting messages end the connection, because it was promised
- * them (P11).
+ * in-flight window, or twice as much output, makes messages wait; too many waiting messages end the connection,
+ * because it was promised them (P11).
  */
 export class Outbox {
   readonly channel: Channel;
@@ -131,6 +131,14 @@ export class Outbox {
     );
   }
 
+  /**
+   * The socket holds so much that nothing is added that can wait: QoS 1 and 2 messages wait, and nothing is read from
+   * the client that it would have to be answered. Above the budget of QoS 0, which must not starve the others.
+   */
+  get blocked(): boolean {
+    return this.channel.backlogBytes > this.#context.limits.outboundBytesMax * 2;
+  }
+
   /** The socket holds so much that QoS 0 messages are dropped. */
   get overBudget(): boolean {
     return this.channel.backlogBytes > this.#context.limits.outboundBytesMax;
@@ -153,7 +161,7 @@ export class Outbox {
       this.send(message, form, 0, retain, false, 0);
       return;
     }
-    if (this.window.room > 0 && this.waiting === 0) {
+    if (this.window.room > 0 && this.waiting === 0 && !this.blocked) {
       this.#sendInWindow(message, form, qos, retain);
       return;
     }
@@ -267,6 +275,11 @@ export class Outbox {
     return AckOutcome.Done;
   }
 
+  /** The socket has taken most of what it held. */
+  onDrain(): void {
+    if (this.#waiting !== undefined) this.#sendWaiting(this.#waiting);
+  }
+
   /** Ends the outbox. What was never sent and came from a shared group is handed to `redistribute`. */
   close(redistribute: (message: Message, group: SharedGroup<Subscription>) => void): void {
     this.open = false;
@@ -302,7 +315,7 @@ export class Outbox {
   }
 
   #sendWaiting(waiting: Deque<WaitingMessage>): void {
-    while (this.window.room > 0) {
+    while (this.window.room > 0 && !this.blocked) {
       const item = waiting.shift();
       if (item === undefined) return;
       this.#waitingBytes -= item.message.payloadBytes;

@@ -110,7 +110,7 @@ export class Run implements ByteSink {
 
   #deliverInWindow(member: Outbox, piece: Uint8Array): number {
     const window = member.window;
-    const fitting = member.waiting > 0 ? 0 : Math.min(window.room, this.count);
+    const fitting = member.waiting > 0 || member.blocked ? 0 : Math.min(window.room, this.count);
     if (fitting > 0) {
       const length = this.#ends[fitting - 1]!;
       const channel = member.channel;
