@@ -166,9 +166,9 @@ export class Router {
 
   #deliverToGroups(message: Message, matches: Matches, from: Publisher | undefined): void {
     const runnable =
+      !this.#flushing &&
       !message.retain &&
       message.properties.length === 0 &&
-      !this.#flushing &&
       message.expiresAtMs === 0 &&
       message.payloadBytes < SHARED_PAYLOAD_BYTES_MIN;
     if (
