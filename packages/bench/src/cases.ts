@@ -29,8 +29,20 @@ export interface RetainedCase {
   readonly messages: number;
 }
 
+/** Many subscriptions inside the core, in a process of their own, without a network or another broker beside. */
+export interface SubscriptionsCase {
+  readonly kind: 'subscriptions';
+  readonly name: string;
+  readonly subscriptions: number;
+  /** Numbers of filters that do not match, among which those that do are looked for. */
+  readonly otherFilters: readonly number[];
+}
+
+/** What is measured from outside, and thus on every broker. */
+export type LoadCase = FlowCase | IdleCase | RetainedCase;
+
 /** What can be measured. */
-export type Case = FlowCase | IdleCase | RetainedCase;
+export type Case = LoadCase | SubscriptionsCase;
 
 /** All cases, in the order of the report. */
 export const CASES: readonly Case[] = [
@@ -51,7 +63,18 @@ export const CASES: readonly Case[] = [
   },
   { kind: 'idle', name: 'idle', connections: 10_000 },
   { kind: 'retained', name: 'retained', messages: 100_000 },
+  {
+    kind: 'subscriptions',
+    name: 'subscriptions',
+    subscriptions: 1_000_000,
+    otherFilters: [1_000, 100_000, 1_000_000],
+  },
 ];
+
+/** The case is measured on every broker. */
+export function isLoadCase(each: Case): each is LoadCase {
+  return each.kind !== 'subscriptions';
+}
 
 /**
  * The cases whose name is one of `names` or starts with one of them and a dash: `pair` is all three.

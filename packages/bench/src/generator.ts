@@ -1,4 +1,4 @@
-import { CASES } from './cases.ts';
+import { CASES, isLoadCase } from './cases.ts';
 import { pinProcess } from './core-pinning.ts';
 import { errorMessage } from './error-message.ts';
 import { runFlowLoad } from './load/flow-load.ts';
@@ -26,7 +26,7 @@ process.once('message', (plan) => {
 
 async function run(plan: Plan): Promise<Measurement> {
   if (plan.pin) await pinProcess(process.pid, 'generator');
-  const found = CASES.find((each) => each.name === plan.caseName);
+  const found = CASES.filter(isLoadCase).find((each) => each.name === plan.caseName);
   if (found === undefined) throw new Error(`unknown case ${plan.caseName}`);
   switch (found.kind) {
     case 'flow':

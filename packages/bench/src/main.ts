@@ -7,18 +7,34 @@ import type { BrokerDriver, RunningBroker } from './brokers/broker-driver.ts';
 import { mosquitto } from './brokers/mosquitto.ts';
 import { shoal } from './brokers/shoal.ts';
 import { shoalCommit } from './brokers/shoal-commit.ts';
-import type { Case } from './cases.ts';
+import { isLoadCase } from './cases.ts';
+import type { LoadCase } from './cases.ts';
 import { pinProcess } from './core-pinning.ts';
 import { errorMessage } from './error-message.ts';
 import type { Measurement } from './measurement.ts';
 import { parseOptions, USAGE } from './options.ts';
 import type { ExternalBroker, Options } from './options.ts';
-import { ratioTable, resultTable } from './report.ts';
+import { matchCostTable, memoryTable, ratioTable, resultTable } from './report.ts';
 import { resultRow } from './result-row.ts';
 import type { ResultRow } from './result-row.ts';
 import { runGenerator } from './run-generator.ts';
+import { runSubscriptions } from './subscriptions/run-subscriptions.ts';
+import type { SubscriptionFigures } from './subscriptions/subscription-figures.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
+
+const RESULT_NOTES = [
+  'Medians of the runs; lost, duplicate and out-of-order messages are summed over them. CPU is the',
+  "broker's user and system time per delivered message (`/proc`, 10 ms ticks). `gen` is the load",
+  'generator itself; in the trickle cases it spins to keep its schedule. `others` is what',
+  'else ran on the machine meanwhile: figures with much of it are worth little.',
+];
+
+const SUBSCRIPTION_NOTES = [
+  'Subscriptions of 1,000 sessions inside the core, all filters different, 10 % with wildcards: bytes of heap and',
+  'array buffers for each one; one of a clean session has no part in the store. Matching: a topic to which ten',
+  'filters apply, among others which do not, without the cache of matches that every topic has.',
+];
 
 process.once('SIGINT', () => {
   // The processes this one started are killed by its exit handler.
@@ -35,7 +51,7 @@ async function main(args: readonly string[]): Promise<number> {
   let drivers: readonly BrokerDriver[];
   try {
     options = parseOptions(args);
-    drivers = options === undefined ? [] : selectDrivers(options);
+    drivers = options?.cases.some(isLoadCase) === true ? selectDrivers(options) : [];
   } catch (error) {
     process.stderr.write(`${errorMessage(error)}\n`);
     return 2;
@@ -44,9 +60,14 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
-  if (drivers.length === 0) return 1;
-  const rows = await measureAll(options, drivers);
-  const text = await describe(args, drivers, rows);
+  const loads = options.cases.filter(isLoadCase);
+  if (loads.length > 0 && drivers.length === 0) return 1;
+  const rows = await measureAll(options, loads, drivers);
+  const figures: SubscriptionFigures[] = [];
+  for (const each of options.cases) {
+    if (each.kind === 'subscriptions') figures.push(await runSubscriptions(each));
+  }
+  const text = await describe(args, drivers, { rows, figures });
   process.stdout.write(`\n${text}`);
   if (options.json) process.stdout.write(`\n${JSON.stringify(rows, undefined, 2)}\n`);
   if (options.write) {
@@ -84,10 +105,11 @@ function alreadyRunning({ name, port, pid }: ExternalBroker): BrokerDriver {
 /** All cells of the table; within a cell's repetitions the brokers take turns, so noise hits all. */
 async function measureAll(
   options: Options,
+  cases: readonly LoadCase[],
   drivers: readonly BrokerDriver[],
 ): Promise<ResultRow[]> {
   const rows: ResultRow[] = [];
-  for (const each of options.cases) {
+  for (const each of cases) {
     // An idle connection has no payload.
     const payloads = each.kind === 'idle' ? options.payloads.slice(0, 1) : options.payloads;
     for (const payloadBytes of payloads) {
@@ -123,7 +145,7 @@ async function measureAll(
 
 async function measure(
   driver: BrokerDriver,
-  each: Case,
+  each: LoadCase,
   payloadBytes: number,
   options: Options,
 ): Promise<Measurement> {
@@ -163,27 +185,30 @@ function brief(measurement: Measurement): string {
 async function describe(
   args: readonly string[],
   drivers: readonly BrokerDriver[],
-  rows: readonly ResultRow[],
+  results: {
+    readonly rows: readonly ResultRow[];
+    readonly figures: readonly SubscriptionFigures[];
+  },
 ): Promise<string> {
+  const { rows, figures } = results;
   const versions = await Promise.all(
-    drivers.map(async (driver) => `${driver.name} ${await driver.version()}`),
+    (drivers.length > 0 ? drivers : [shoal({ name: 'shoal', root })]).map(
+      async (driver) => `${driver.name} ${await driver.version()}`,
+    ),
   );
   const processors = cpus();
   const lines = [
     `- date: ${new Date().toISOString().slice(0, 10)}`,
     `- command: \`${['npm run bench --', ...args].join(' ')}\``,
-    `- versions: Node.js ${process.version}, ${versions.join(', ')}`,
+    `- versions: ${[`Node.js ${process.version}`, ...versions].join(', ')}`,
     `- machine: ${String(processors.length)} cores, ${processors[0]?.model ?? 'unknown CPU'}; ` +
       'brokers and generator are processes on it, connected over loopback',
-    '',
-    'Medians of the runs; lost, duplicate and out-of-order messages are summed over them. CPU is the',
-    "broker's user and system time per delivered message (`/proc`, 10 ms ticks). `gen` is the load",
-    'generator itself; in the trickle cases it spins to keep its schedule. `others` is what',
-    'else ran on the machine meanwhile: figures with much of it are worth little.',
-    '',
-    resultTable(rows),
   ];
+  if (rows.length > 0) lines.push('', ...RESULT_NOTES, '', resultTable(rows));
   const ratios = ratioTable(rows);
   if (ratios !== '') lines.push('', 'Broker CPU per delivered message, relative:', '', ratios);
+  if (figures.length > 0) {
+    lines.push('', ...SUBSCRIPTION_NOTES, '', memoryTable(figures), '', matchCostTable(figures));
+  }
   return `${lines.join('\n')}\n`;
 }

@@ -1,5 +1,6 @@
 import type { ResultRow } from './result-row.ts';
-import { TARGETS } from './targets.ts';
+import type { SubscriptionFigures } from './subscriptions/subscription-figures.ts';
+import { SUBSCRIPTION_BYTES_MAX, TARGETS } from './targets.ts';
 
 /** The measurements as a Markdown table, aligned so that it also reads well on a terminal. */
 export function resultTable(rows: readonly ResultRow[]): string {
@@ -52,6 +53,34 @@ export function ratioTable(rows: readonly ResultRow[]): string {
   if (lines.length === 0 || others.length === 0) return '';
   const header = others.flatMap((name) => [`${name} / shoal`, 'target', 'met']);
   return table(['case', 'payload', ...header], lines);
+}
+
+/** What a subscription costs in memory, beside the target, as a Markdown table. */
+export function memoryTable(figures: readonly SubscriptionFigures[]): string {
+  const lines = figures.map(({ memory }) => {
+    const { subscriptions, routeBytes, storeBytes } = memory;
+    const bytes = routeBytes + storeBytes;
+    return [
+      String(subscriptions),
+      routeBytes.toFixed(0),
+      storeBytes.toFixed(0),
+      bytes.toFixed(0),
+      `<= ${String(SUBSCRIPTION_BYTES_MAX)}`,
+      bytes <= SUBSCRIPTION_BYTES_MAX ? 'yes' : 'NO',
+    ];
+  });
+  return table(['subscriptions', 'routes B', 'store B', 'bytes each', 'target', 'met'], lines);
+}
+
+/** What a match costs among more and more filters that do not match, as a Markdown table. */
+export function matchCostTable(figures: readonly SubscriptionFigures[]): string {
+  const costs = figures.flatMap(({ matching }) => matching);
+  const lines = costs.map(({ otherFilters, wildcardPercent, matchUs }) => [
+    String(otherFilters),
+    String(wildcardPercent),
+    shorten(matchUs),
+  ]);
+  return table(['other filters', 'with wildcards %', 'us/match'], lines);
 }
 
 function resultCells(row: ResultRow): string[] {

@@ -15,3 +15,6 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   'trickle-qos0': { mosquitto: 0.7, aedes: 1.4 },
   'trickle-qos1': { mosquitto: 0.7, aedes: 1.4 },
 };
+
+/** Bytes of heap that one of a million subscriptions may cost, sessions and embedded store included. */
+export const SUBSCRIPTION_BYTES_MAX = 250;

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 
 import { EMPTY_MEASUREMENT } from '../src/measurement.ts';
-import { ratioTable, resultTable } from '../src/report.ts';
+import { matchCostTable, memoryTable, ratioTable, resultTable } from '../src/report.ts';
 import { resultRow } from '../src/result-row.ts';
 import type { ResultRow } from '../src/result-row.ts';
 
@@ -40,4 +40,22 @@ test('ratios to Shoal stand beside their targets', () => {
 test('without Shoal there are no ratios, and a failed cell says why', () => {
   expect(ratioTable([row('mosquitto', 5), row('aedes', 10)])).toBe('');
   expect(resultTable([row('mosquitto')])).toContain('refused');
+});
+
+test('what a subscription costs stands beside the target, the store included', () => {
+  const figures = [200, 221].map((routeBytes) => ({
+    memory: { subscriptions: 1_000_000, routeBytes, storeBytes: 30 },
+    matching: [{ otherFilters: 1000, wildcardPercent: 10, matchUs: 1.234 }],
+  }));
+  const cells = (text: string) =>
+    text
+      .split('\n')
+      .slice(2)
+      .map((line) => line.split('|').map((cell) => cell.trim()));
+
+  expect(cells(memoryTable(figures)).map((line) => line.slice(2, 7))).toEqual([
+    ['200', '30', '230', '<= 250', 'yes'],
+    ['221', '30', '251', '<= 250', 'NO'],
+  ]);
+  expect(cells(matchCostTable(figures))[0]).toEqual(['', '1000', '10', '1.23', '']);
 });
