@@ -67,13 +67,23 @@ test.each([
   },
 );
 
-test('[MQTT-3.2.2-8] a reason that no CONNACK may have becomes Not authorized', async () => {
-  for (const reasonCode of [0, 0x10, 0x7f, 256, Number.NaN]) {
+test('[MQTT-3.2.2-8] a reason that CONNACK cannot have is replaced', async () => {
+  for (const [reasonCode, sent] of [
+    [0x8b, 0x80],
+    [0x8e, 0x80],
+    [0x93, 0x80],
+    [0xff, 0x80],
+    // Not a failure at all: Not authorized.
+    [0, 0x87],
+    [0x7f, 0x87],
+    [256, 0x87],
+    [Number.NaN, 0x87],
+  ] as const) {
     await using broker = await TestBroker.start({
       hooks: { authenticate: () => ({ accept: false, reasonCode }) },
     });
     await using client = await broker.client();
-    expect(client.connack.reasonCode).toBe(0x87);
+    expect(client.connack.reasonCode).toBe(sent);
     await client.expectClose();
   }
 });

@@ -49,6 +49,58 @@ export const ReasonCode = {
   WildcardSubscriptionsNotSupported: 0xa2,
 } as const;
 
+// Those of CONNACK (MQTT 5.0 §3.2.2.2).
+const CONNACK_CODES: ReadonlySet<number> = new Set([
+  ReasonCode.Success,
+  ReasonCode.UnspecifiedError,
+  ReasonCode.MalformedPacket,
+  ReasonCode.ProtocolError,
+  ReasonCode.ImplementationSpecificError,
+  ReasonCode.UnsupportedProtocolVersion,
+  ReasonCode.ClientIdentifierNotValid,
+  ReasonCode.BadUserNameOrPassword,
+  ReasonCode.NotAuthorized,
+  ReasonCode.ServerUnavailable,
+  ReasonCode.ServerBusy,
+  ReasonCode.Banned,
+  ReasonCode.BadAuthenticationMethod,
+  ReasonCode.TopicNameInvalid,
+  ReasonCode.PacketTooLarge,
+  ReasonCode.QuotaExceeded,
+  ReasonCode.PayloadFormatInvalid,
+  ReasonCode.RetainNotSupported,
+  ReasonCode.QoSNotSupported,
+  ReasonCode.UseAnotherServer,
+  ReasonCode.ServerMoved,
+  ReasonCode.ConnectionRateExceeded,
+]);
+
+/** The code itself if a CONNACK may have it [MQTT-3.2.2-8], 0x80 otherwise. */
+export function connackReasonCode(reasonCode: number): number {
+  return CONNACK_CODES.has(reasonCode) ? reasonCode : ReasonCode.UnspecifiedError;
+}
+
+/** The code nearest to it that a DISCONNECT of the server may have [MQTT-3.14.2-1]. Codes of CONNACK alone are not. */
+export function disconnectReasonCode(reasonCode: number): number {
+  switch (reasonCode) {
+    case ReasonCode.ClientIdentifierNotValid:
+    case ReasonCode.BadUserNameOrPassword:
+    case ReasonCode.Banned:
+    case ReasonCode.BadAuthenticationMethod:
+      return ReasonCode.NotAuthorized;
+    case ReasonCode.ServerUnavailable:
+      return ReasonCode.ServerBusy;
+    case ReasonCode.UnsupportedProtocolVersion:
+    case ReasonCode.PacketIdentifierInUse:
+    case ReasonCode.PacketIdentifierNotFound:
+      return ReasonCode.UnspecifiedError;
+    default:
+      return reasonCode >= 0x80 && reasonCode <= ReasonCode.WildcardSubscriptionsNotSupported
+        ? reasonCode
+        : ReasonCode.UnspecifiedError;
+  }
+}
+
 /** The CONNACK return code of MQTT 3.1 and 3.1.1 nearest to an MQTT 5.0 reason code [MQTT3-3.2.2-6]. */
 export function connackReturnCode(reasonCode: number): number {
   switch (reasonCode) {

@@ -69,7 +69,8 @@ export class Authentication {
   problemWith(packet: AuthPacket, connected: boolean): ProtocolError | undefined {
     if (packet.authenticationMethod !== this.#method) {
       return new ProtocolError(
-        ReasonCode.BadAuthenticationMethod,
+        // No DISCONNECT may have the reason that CONNACK has for it.
+        connected ? ReasonCode.ProtocolError : ReasonCode.BadAuthenticationMethod,
         'MQTT-4.12.0-5',
         'the Authentication Method differs from that of CONNECT',
       );

@@ -19,7 +19,7 @@ import type {
 import type { EnhancedAuthentication, Principal } from '../ports/access.ts';
 import type { Channel, ChannelHandler, CloseReason } from '../ports/channel.ts';
 import type { ClaimedSession, OwnerToken } from '../ports/state-store.ts';
-import { ReasonCode } from '../reason-code.ts';
+import { ReasonCode, connackReasonCode, disconnectReasonCode } from '../reason-code.ts';
 import { RetainedDelivery } from '../retained/retained-delivery.ts';
 import type { RetainedConsumer, RetainedRequest } from '../retained/retained-delivery.ts';
 import { SessionTarget } from '../route/subscription.ts';
@@ -940,7 +940,12 @@ export class Connection
     const answer =
       this.#state !== 'connect' || reasonCode === ReasonCode.UnsupportedProtocolVersion;
     if (answer) {
-      this.send({ kind: 'connack', sessionPresent: false, reasonCode, properties: {} });
+      this.send({
+        kind: 'connack',
+        sessionPresent: false,
+        reasonCode: connackReasonCode(reasonCode),
+        properties: {},
+      });
     }
     this.#close(reason, undefined);
   }
@@ -964,7 +969,7 @@ export class Connection
     if (this.#state === 'closed') return;
     if (this.#state === 'connected' && reasonCode !== undefined) {
       this.node.router.flush();
-      this.send({ kind: 'disconnect', reasonCode });
+      this.send({ kind: 'disconnect', reasonCode: disconnectReasonCode(reasonCode) });
     }
     this.channel.end(DRAIN_MS);
     this.#finish(reason, end);
