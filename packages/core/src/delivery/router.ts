@@ -135,7 +135,7 @@ export class Router {
     this.#flushing = false;
   }
 
-  /** Sends a message that a member of a shared group never got to another member [MQTT-4.8.2-6]. */
+  /** Sends a message that a member of a shared group never got to another member (MQTT 5.0 §4.8.2). */
   redistribute(message: Message, group: SharedGroup<Subscription>): void {
     this.flush();
     // A member may end in the midst of a publish, whose acknowledgement still waits for what is pending.

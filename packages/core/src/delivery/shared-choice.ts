@@ -10,9 +10,9 @@ export type SharedStrategy =
   'round-robin' | 'random' | 'sticky' | 'hash-client-id' | 'hash-topic' | 'local-first';
 
 /**
- * Picks the one member of a shared group that gets `message` [MQTT-4.8.2-4]; members with a connection that can
- * take messages come before those without. `undefined` when the group has nobody to deliver to: no member at all,
- * or only offline ones and the message has QoS 0.
+ * Picks the one member of a shared group that gets `message` (MQTT 5.0 §4.8.2): one with a connection that can take
+ * messages, else one that is connected but behind, else one that is away and whose session keeps the message.
+ * `undefined` when there is none: no member at all, or all are away and the message has QoS 0.
  */
 export function chooseMember(
   group: SharedGroup<Subscription>,
@@ -24,21 +24,24 @@ export function chooseMember(
   const count = members.length;
   if (count === 0) return undefined;
   const start = firstChoice(group, message, strategy, random);
-  let offline: Subscription | undefined;
-  for (let step = 0; step < count; step++) {
+  let chosen = -1;
+  let behind = -1;
+  let away = -1;
+  for (let step = 0; step < count && chosen < 0; step++) {
     const index = (start + step) % count;
-    const member = members[index];
-    if (member === undefined) continue;
+    const member = members[index]!;
     const { outbox, persistent } = member.target;
-    if (outbox?.open === true && !outbox.congested) {
-      group.cursor = strategy === 'sticky' ? index : index + 1;
-      return member;
+    if (outbox?.open === true) {
+      if (!outbox.congested) chosen = index;
+      else if (behind < 0) behind = index;
+    } else if (away < 0 && persistent && message.qos > 0 && member.qos > 0) {
+      away = index;
     }
-    const keeps = persistent && message.qos > 0 && member.qos > 0;
-    if (offline === undefined && (keeps || outbox?.open === true)) offline = member;
   }
-  if (offline !== undefined) group.cursor += 1;
-  return offline;
+  if (chosen < 0) chosen = behind < 0 ? away : behind;
+  if (chosen < 0) return undefined;
+  group.cursor = strategy === 'sticky' ? chosen : chosen + 1;
+  return members[chosen];
 }
 
 function firstChoice(
