@@ -76,7 +76,7 @@ test.each([3, 4] as const)(
   },
 );
 
-test('[MQTT3-4.8.0-2] a failure that may pass closes the connection it happened on, and no other', async () => {
+test('a failed authentication closes the connection it happened on, and no other', async () => {
   let down = false;
   await using broker = await TestBroker.start({
     hooks: {
