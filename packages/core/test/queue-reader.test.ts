@@ -121,6 +121,47 @@ test('more than a window waits in the store and comes in order as the window fre
   expect(await queueSize(node)).toBe(0);
 });
 
+test('one place in a large window is enough for the next message', async () => {
+  const node = new TestNode({ limits: { inflightMax: 100 } });
+  const client = await node.connect({ ...fields, properties });
+  await client.subscribe('t', { qos: 1 });
+  await publish(node, 1, range(102));
+  expect(client.publishes()).toHaveLength(100);
+  client.send({ cmd: 'puback', messageId: 50 });
+  await node.settle();
+  expect(seen(client)).toEqual(['publish 102 m100']);
+});
+
+test.each([
+  { session: 'clean', connect: {} },
+  { session: 'persistent', connect: { ...fields, properties } },
+])(
+  '[MQTT-2.2.1-4] with 65,535 messages under way each has an id of its own; the next waits for one that is freed ($session session)',
+  async ({ connect }) => {
+    const node = new TestNode({ limits: { inflightMax: 65_535 } });
+    const client = await node.connect(connect);
+    await client.subscribe('t', { qos: 1 });
+    const publisher = await node.connect();
+    for (let batch = 0; batch < 66; batch++) {
+      publisher.publish(
+        ...range(1_000).map((payload) => ({ topic: 't', qos: 1 as const, payload })),
+      );
+      publisher.packets();
+    }
+    await node.settle();
+    const sent = client.publishes().map(({ messageId }) => messageId!);
+    expect(sent).toHaveLength(65_535);
+    expect(new Set(sent).size).toBe(65_535);
+    expect(sent).not.toContain(0);
+    client.send({ cmd: 'puback', messageId: sent[0]! });
+    await node.settle();
+    expect(client.publishes()).toMatchObject([{ messageId: sent[0], dup: false }]);
+    for (const messageId of sent.slice(1, 100)) client.send({ cmd: 'puback', messageId });
+    await node.settle();
+    expect(client.publishes().map(({ messageId }) => messageId)).toEqual(sent.slice(1, 100));
+  },
+);
+
 test('a message that came when its packet id was still taken waits for it', async () => {
   const node = new TestNode({ limits: { queueMessagesMax: 100_000, receiveMaximum: 65_535 } });
   const client = await node.connect({ ...fields, properties });

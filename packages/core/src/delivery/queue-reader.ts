@@ -182,8 +182,9 @@ export class QueueReader {
   #pump(): void {
     if (!this.#behind || this.#reading || this.#closed) return;
     const room = this.#room();
-    // Reading a handful at a time would cost a round trip each; wait until a good part of the window is free.
-    if (room <= 0 || (this.#inflight.size > 0 && room < this.#outbox.window.limit >> 2)) return;
+    // Also for a single place: the client may be waiting for a message before it acknowledges any other. What is
+    // freed during a read is read together afterwards.
+    if (room <= 0) return;
     this.#reading = true;
     const announcedBefore = this.#announced;
     this.#store
