@@ -9,6 +9,11 @@ export type {
   PublishFields,
   SubscribeFields,
 } from './byte-client.ts';
+export { describeClusterState } from './contract/cluster-state-contract.ts';
+export type {
+  ClusterStateContractOptions,
+  ClusterStateHarness,
+} from './contract/cluster-state-contract.ts';
 export { repeatingWrites } from './contract/repeated-writes.ts';
 export { describeStateStore } from './contract/state-store-contract.ts';
 export type {
@@ -19,6 +24,8 @@ export type { StateStoreLimits } from './contract/state-store-model.ts';
 export { FakeClock } from './fake-clock.ts';
 export { MemoryChannel } from './memory-channel.ts';
 export type { ByteReceiver } from './memory-channel.ts';
+export { MemoryClusterState } from './memory-cluster-state.ts';
+export type { ClusterSnapshot, MemoryClusterStateOptions } from './memory-cluster-state.ts';
 export { SeededRandom } from './seeded-random.ts';
 export { MemoryClient, TestNode } from './test-node.ts';
 export type { BatchedPublish, TestNodeOptions } from './test-node.ts';
