@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { TestBroker } from '@shoalmq/testkit';
 import type { ConnectFields } from '@shoalmq/testkit';
+import { packet, properties } from './bytes.ts';
 
 type Properties = NonNullable<ConnectFields['properties']>;
 
@@ -84,6 +85,25 @@ test('[MQTT-3.2.2-8] a reason that CONNACK cannot have is replaced', async () =>
     });
     await using client = await broker.client();
     expect(client.connack.reasonCode).toBe(sent);
+    await client.expectClose();
+  }
+});
+
+test('[MQTT-3.2.2-19][MQTT-3.2.2-20] a refusal has a Reason String if there is room and the client wants it', async () => {
+  await using broker = await TestBroker.start({ hooks: { authorize: () => false } });
+  const will = { topic: 'a', payload: Buffer.of(), qos: 0, retain: false } as const;
+  const withReason = packet(0x20, 0, 0x87, properties(0x1f, 'the will may not be published'));
+  const withoutReason = packet(0x20, 0, 0x87, 0);
+  const cases: [Properties, Buffer][] = [
+    [{}, withReason],
+    [{ requestProblemInformation: false }, withoutReason],
+    [{ maximumPacketSize: withReason.length }, withReason],
+    [{ maximumPacketSize: withReason.length - 1 }, withoutReason],
+    [{ maximumPacketSize: withoutReason.length }, withoutReason],
+  ];
+  for (const [properties, expected] of cases) {
+    await using client = await broker.client({ will, properties });
+    expect(client.connack.raw).toEqual(expected);
     await client.expectClose();
   }
 });

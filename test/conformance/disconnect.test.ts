@@ -148,18 +148,25 @@ test('[MQTT-3.14.4-1][MQTT-3.14.4-2] the server sends nothing after its DISCONNE
   expect(client.received.at(-1)!.cmd).toBe('disconnect');
 });
 
-test('[MQTT-3.14.2-2][MQTT-3.14.2-3][MQTT-3.14.2-4] a DISCONNECT of the server is a reason code without properties, so that it fits every client that had a CONNACK', async () => {
+test('[MQTT-3.14.2-2][MQTT-3.14.2-3][MQTT-3.14.2-4] a DISCONNECT of the server has a Reason String if there is room and the client wants it, and nothing else', async () => {
   await using broker = await TestBroker.start();
-  for (const fields of [
-    {},
-    { properties: { maximumPacketSize: 16 } },
-    { properties: { requestProblemInformation: false } },
-    { properties: { sessionExpiryInterval: 60 } },
-  ]) {
+  const reasonString = 'reserved packet type 0 [§2.1.2]';
+  const withReason = packet(0xe0, 0x81, properties(0x1f, reasonString));
+  const withoutReason = packet(0xe0, 0x81, 0);
+  const cases: [ConnectFields, Buffer][] = [
+    [{}, withReason],
+    [{ properties: { sessionExpiryInterval: 60 } }, withReason],
+    [{ properties: { requestProblemInformation: true } }, withReason],
+    [{ properties: { requestProblemInformation: false } }, withoutReason],
+    [{ properties: { maximumPacketSize: withReason.length } }, withReason],
+    [{ properties: { maximumPacketSize: withReason.length - 1 } }, withoutReason],
+    [{ properties: { maximumPacketSize: 16 } }, withoutReason],
+  ];
+  for (const [fields, expected] of cases) {
     await using client = await broker.client(fields);
     client.send('00 00');
     const { raw } = await client.expectPacket('disconnect');
-    expect(raw.toString('hex')).toBe('e0028100');
+    expect(raw).toEqual(expected);
     await client.expectClose();
   }
 });

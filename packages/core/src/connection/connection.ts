@@ -120,9 +120,11 @@ export class Connection
     return this.#state === 'connected';
   }
 
-  /** Reason strings may be sent: Request Problem Information is not 0 [MQTT-3.1.2-29]. */
-  get problemInformation(): boolean {
-    return this.#grant?.packet.properties.requestProblemInformation ?? true;
+  /** A reason in words, for a client that wants it: Request Problem Information is not 0 [MQTT-3.1.2-29]. */
+  problem(reasonString: string | undefined): { reasonString?: string } {
+    if (reasonString === undefined || this.#grant === undefined) return {};
+    const wanted = this.#grant.packet.properties.requestProblemInformation ?? true;
+    return wanted ? { reasonString } : {};
   }
 
   // PacketHandler
@@ -920,7 +922,7 @@ export class Connection
     if (this.#state === 'closed') return;
     if (this.#state === 'connected') {
       this.#reportClose('protocol_error', error.message);
-      this.#close('protocol_error', error.reasonCode);
+      this.#close('protocol_error', error.reasonCode, { reasonString: error.message });
     } else {
       this.#refuse(error.reasonCode, error.message, 'protocol_error');
     }
@@ -944,7 +946,7 @@ export class Connection
         kind: 'connack',
         sessionPresent: false,
         reasonCode: connackReasonCode(reasonCode),
-        properties: {},
+        properties: this.problem(reasonString),
       });
     }
     this.#close(reason, undefined);
@@ -964,12 +966,20 @@ export class Connection
   #close(
     reason: CloseReason,
     reasonCode: number | undefined,
-    end: { discardWill?: boolean; expiryInterval?: number | undefined } = {},
+    end: {
+      discardWill?: boolean;
+      expiryInterval?: number | undefined;
+      reasonString?: string;
+    } = {},
   ): void {
     if (this.#state === 'closed') return;
     if (this.#state === 'connected' && reasonCode !== undefined) {
       this.node.router.flush();
-      this.send({ kind: 'disconnect', reasonCode: disconnectReasonCode(reasonCode) });
+      this.send({
+        kind: 'disconnect',
+        reasonCode: disconnectReasonCode(reasonCode),
+        ...this.problem(end.reasonString),
+      });
     }
     this.channel.end(DRAIN_MS);
     this.#finish(reason, end);
