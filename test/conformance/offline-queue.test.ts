@@ -164,7 +164,7 @@ test.each([
     await using old = await broker.client({ version: 4 });
     await leave(broker, 't');
     const reasonCodes: number[] = [];
-    for (const [i, letter] of [...'abcdef'].entries()) {
+    for (const [i, letter] of Array.from('abcdef').entries()) {
       const payload = letter.repeat(size);
       const qos = i % 2 === 0 ? 1 : 2;
       reasonCodes.push(await publisher.publishFully({ topic: 't', payload, qos }));

@@ -14,9 +14,9 @@ function recording(): { queue: AckQueue; written: string[] } {
 
 test('an acknowledgement waits for those before it', () => {
   const { queue, written } = recording();
-  const first = queue.push(AckType.Puback, 1);
-  const second = queue.push(AckType.Pubrec, 2);
-  const third = queue.push(AckType.Puback, 3);
+  const first = queue.push(AckType.Puback, 1, 0);
+  const second = queue.push(AckType.Pubrec, 2, 0);
+  const third = queue.push(AckType.Puback, 3, 0);
   queue.settle(second, 0x10);
   queue.settle(third, 0);
   expect(written).toEqual([]);
@@ -28,13 +28,26 @@ test('an acknowledgement waits for those before it', () => {
 
 test('what comes after a settled one does not wait for it', () => {
   const { queue, written } = recording();
-  queue.settle(queue.push(AckType.Puback, 1), 0);
+  queue.settle(queue.push(AckType.Puback, 1, 0), 0);
   expect(written).toEqual(['4/1/0']);
-  const slow = queue.push(AckType.Puback, 2);
-  queue.settle(queue.push(AckType.Puback, 3), 0);
+  const slow = queue.push(AckType.Puback, 2, 0);
+  queue.settle(queue.push(AckType.Puback, 3, 0), 0);
   expect(written).toEqual(['4/1/0']);
   queue.settle(slow, 0);
   expect(written).toEqual(['4/1/0', '4/2/0', '4/3/0']);
+});
+
+test('those of QoS 1 that wait are counted', () => {
+  const { queue } = recording();
+  const first = queue.push(AckType.Puback, 1, 0);
+  const second = queue.push(AckType.Pubrec, 2, 0);
+  const third = queue.push(AckType.Puback, 3, 0);
+  expect(queue.pubacks).toBe(2);
+  queue.settle(third, 0);
+  queue.settle(second, 0);
+  expect(queue.pubacks).toBe(2);
+  queue.settle(first, 0);
+  expect(queue.pubacks).toBe(0);
 });
 
 test('in whatever order they are settled, they are written in the order they were pushed, and as soon as may be', () => {
@@ -48,7 +61,7 @@ test('in whatever order they are settled, they are written in the order they wer
         for (const { push, pick } of steps) {
           if (push || open.length === 0) {
             open.push(slots.length);
-            slots.push(queue.push(AckType.Puback, slots.length));
+            slots.push(queue.push(AckType.Puback, slots.length, 0));
           } else {
             const [index] = open.splice(pick % open.length, 1);
             queue.settle(slots[index!]!, index! % 2);

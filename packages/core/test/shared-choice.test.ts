@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { SeededRandom, topicOf } from '@shoalmq/testkit';
+import type { Outbox } from '../src/delivery/outbox.ts';
 import { chooseMember } from '../src/delivery/shared-choice.ts';
 import type { SharedStrategy } from '../src/delivery/shared-choice.ts';
 import { Message } from '../src/message.ts';
@@ -24,8 +25,8 @@ function member(
 ): Subscription {
   const target = new SessionTarget(id, id, persistent);
   if (kind !== 'away') {
-    const outbox = { open: kind !== 'closed', congested: kind === 'congested' };
-    target.outbox = outbox as NonNullable<SessionTarget['outbox']>;
+    const outbox: Partial<Outbox> = { open: kind !== 'closed', congested: kind === 'congested' };
+    target.outbox = outbox as Outbox;
   }
   const options = { qos, noLocal: false, retainAsPublished: false };
   return new Subscription({ filter: 't', share: 'g' }, target, options, 0);
