@@ -5,34 +5,34 @@ import { packet, properties, uint16 } from './bytes.ts';
 
 const versions = [3, 4, 5] as const;
 
-/** A subscriber that got one message at `qos`, and its packet id. */
+/** A subscriber to which one message at `qos` is on its way. */
 async function receiving(
   broker: TestBroker,
   qos: 1 | 2,
   version: WireVersion = 5,
-): Promise<{ client: ByteClient; messageId: number }> {
+): Promise<ByteClient> {
   const client = await broker.client({ version });
   await client.subscribe('t', { qos });
   await broker.broker.publish({ topic: 't', payload: 'x', qos });
-  const { messageId = 0 } = await client.expectPublish({ qos });
-  return { client, messageId };
+  return client;
 }
 
 test('[MQTT-3.4.2-1][MQTT-4.4.0-2] PUBACK with any of its reason codes ends the delivery', async () => {
   await using broker = await TestBroker.start();
   for (const reasonCode of [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99]) {
-    const { client, messageId } = await receiving(broker, 1);
+    await using client = await receiving(broker, 1);
+    const { messageId = 0 } = await client.expectPublish();
     client.send(packet(0x40, uint16(messageId), reasonCode));
     await client.expectNothing();
     expect(broker.broker.levels().inflightMessages).toBe(0);
-    await client[Symbol.asyncDispose]();
   }
 });
 
 test('[MQTT-3.5.2-1][MQTT-4.3.3-4] PUBREC below 0x80 is answered with PUBREL, from 0x80 on it ends the delivery', async () => {
   await using broker = await TestBroker.start();
   for (const reasonCode of [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99]) {
-    const { client, messageId } = await receiving(broker, 2);
+    await using client = await receiving(broker, 2);
+    const { messageId = 0 } = await client.expectPublish();
     client.send(packet(0x50, uint16(messageId), reasonCode));
     if (reasonCode < 0x80) {
       const { raw } = await client.expectPacket('pubrel');
@@ -41,20 +41,19 @@ test('[MQTT-3.5.2-1][MQTT-4.3.3-4] PUBREC below 0x80 is answered with PUBREL, fr
     }
     await client.expectNothing();
     expect(broker.broker.levels().inflightMessages).toBe(0);
-    await client[Symbol.asyncDispose]();
   }
 });
 
 test('[MQTT-3.7.2-1] PUBCOMP with any of its reason codes ends the delivery', async () => {
   await using broker = await TestBroker.start();
   for (const reasonCode of [0x00, 0x92]) {
-    const { client, messageId } = await receiving(broker, 2);
+    await using client = await receiving(broker, 2);
+    const { messageId = 0 } = await client.expectPublish();
     client.pubrec(messageId);
     await client.expectPacket('pubrel');
     client.send(packet(0x70, uint16(messageId), reasonCode));
     await client.expectNothing();
     expect(broker.broker.levels().inflightMessages).toBe(0);
-    await client[Symbol.asyncDispose]();
   }
 });
 
@@ -114,8 +113,8 @@ test.each(
 
 test('reason string and user properties of acknowledgements are accepted, once and more than once', async () => {
   await using broker = await TestBroker.start();
-  const { client, messageId } = await receiving(broker, 1);
-  await using _client = client;
+  await using client = await receiving(broker, 1);
+  const { messageId = 0 } = await client.expectPublish();
   const told = properties(0x1f, 'why', 0x26, 'a', '1', 0x26, 'a', '2');
   client.send(packet(0x40, uint16(messageId), 0, told));
   await client.expectNothing();
@@ -178,8 +177,8 @@ test.each(
   'a $cmd for a message of QoS $qos is a protocol error (version $version)',
   async ({ version, qos, cmd }) => {
     await using broker = await TestBroker.start();
-    const { client, messageId } = await receiving(broker, qos, version);
-    await using _client = client;
+    await using client = await receiving(broker, qos, version);
+    const { messageId = 0 } = await client.expectPublish();
     client[cmd](messageId);
     await client.expectDisconnect(0x82);
   },
