@@ -14,6 +14,7 @@ installPackages();
 const hint = installSystemPackages({
   mosquitto: 'mosquitto',
   'mosquitto-clients': 'mosquitto_pub',
+  'redis-server': 'redis-server',
 });
 if (hint) say(hint);
 

@@ -8,6 +8,7 @@ const allowedPackages: Readonly<Record<string, readonly string[]>> = {
   codec: ['core'],
   transport: ['core', 'codec'],
   'store-memory': ['core'],
+  'store-redis': ['core'],
   access: ['core'],
   broker: ['core', 'codec', 'transport', 'store-memory', 'access'],
   testkit: ['core', 'codec', 'transport', 'store-memory', 'access', 'broker'],
@@ -17,6 +18,7 @@ const allowedPackages: Readonly<Record<string, readonly string[]>> = {
 /** Libraries that stay at home: the packages whose sources may import them. */
 const homesOfLibraries: Readonly<Record<string, readonly string[]>> = {
   'mqtt-packet': ['codec', 'testkit'],
+  ioredis: ['store-redis'],
   mqtt: ['broker', 'testkit', 'bench'],
   zod: ['broker'],
   yaml: ['broker'],

@@ -26,6 +26,8 @@ export { MemoryChannel } from './memory-channel.ts';
 export type { ByteReceiver } from './memory-channel.ts';
 export { MemoryClusterState } from './memory-cluster-state.ts';
 export type { ClusterSnapshot, MemoryClusterStateOptions } from './memory-cluster-state.ts';
+export { hasRedisServer, RedisCluster, RedisProcess } from './redis-process.ts';
+export type { RedisProcessOptions } from './redis-process.ts';
 export { SeededRandom } from './seeded-random.ts';
 export { MemoryClient, TestNode } from './test-node.ts';
 export type { BatchedPublish, TestNodeOptions } from './test-node.ts';
