@@ -649,12 +649,19 @@ export class Connection
       const allowed = await mayUse(this, subscription);
       if (this.closed) return;
       if (!allowed) revoked.push(subscription.filter);
-      else if (!target.subscriptions.has(subscription.filter)) {
+      else if (target.subscriptions.get(subscription.filter)?.equals(subscription) !== true) {
         node.addSubscription(target, subscription);
       }
     }
-    if (revoked.length === 0) return;
     for (const filter of revoked) node.removeSubscription(target, filter);
+    if (target.subscriptions.size > claimed.subscriptions.length - revoked.length) {
+      // The last connection did not live to hear that the store had removed some.
+      const stored = new Set(claimed.subscriptions.map(({ filter }) => filter));
+      for (const filter of [...target.subscriptions.keys()]) {
+        if (!stored.has(filter)) node.removeSubscription(target, filter);
+      }
+    }
+    if (revoked.length === 0) return;
     try {
       const result = await node.parts.store.changeSubscriptions(target, this.#token, [], revoked);
       if (result === 'fenced') this.storeLost('fenced');

@@ -1,5 +1,5 @@
 import type { QoS } from '../packet.ts';
-import type { SessionIncarnation, SessionRef } from '../ports/state-store.ts';
+import type { SessionIncarnation, SessionRef, StoredSubscription } from '../ports/state-store.ts';
 import type { Outbox } from '../delivery/outbox.ts';
 import type { QueueReader } from '../delivery/queue-reader.ts';
 import type { Route } from './route-table.ts';
@@ -32,6 +32,8 @@ const QOS = 0b11;
 const NO_LOCAL = 0b100;
 const RETAIN_AS_PUBLISHED = 0b1000;
 
+type Options = Pick<StoredSubscription, 'qos' | 'noLocal' | 'retainAsPublished'>;
+
 /** One subscription; an entry of the route table. Kept small: there may be a million. */
 export class Subscription implements Route {
   readonly filter: string;
@@ -44,17 +46,21 @@ export class Subscription implements Route {
   constructor(
     route: { readonly filter: string; readonly share: string },
     target: SessionTarget,
-    options: { readonly qos: QoS; readonly noLocal: boolean; readonly retainAsPublished: boolean },
+    options: Options,
     identifier: number,
   ) {
     this.filter = route.filter;
     this.share = route.share;
     this.target = target;
-    this.#options =
-      options.qos |
-      (options.noLocal ? NO_LOCAL : 0) |
-      (options.retainAsPublished ? RETAIN_AS_PUBLISHED : 0);
+    this.#options = optionBits(options);
     this.identifier = identifier;
+  }
+
+  /** Whether this is what the store has for the filter. */
+  equals(stored: StoredSubscription): boolean {
+    return (
+      this.#options === optionBits(stored) && this.identifier === stored.subscriptionIdentifier
+    );
   }
 
   /** The granted QoS. */
@@ -67,4 +73,8 @@ export class Subscription implements Route {
   get retainAsPublished(): boolean {
     return (this.#options & RETAIN_AS_PUBLISHED) !== 0;
   }
+}
+
+function optionBits({ qos, noLocal, retainAsPublished }: Options): number {
+  return qos | (noLocal ? NO_LOCAL : 0) | (retainAsPublished ? RETAIN_AS_PUBLISHED : 0);
 }
