@@ -2,6 +2,7 @@ import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { TestNode } from '@shoalmq/testkit';
 import type { MemoryClient, ReceivedPacket, WirePacket } from '@shoalmq/testkit';
+import { SlowStore } from './slow-store.ts';
 
 type Version = 4 | 5;
 type QoS = 0 | 1 | 2;
@@ -26,6 +27,7 @@ type Step =
   | { readonly kind: 'take'; readonly who: number; readonly bytes: number }
   | { readonly kind: 'acknowledge'; readonly who: number; readonly count: number }
   | { readonly kind: 'reconnect'; readonly who: number; readonly takeover: boolean }
+  | { readonly kind: 'store'; readonly effects: number; readonly answers: number }
   | { readonly kind: 'settle' };
 
 const LARGE_BYTES = 20_000;
@@ -84,27 +86,41 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       takeover: fc.boolean(),
     }),
   },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant('store' as const),
+      effects: fc.nat(10),
+      answers: fc.nat(10),
+    }),
+  },
   { weight: 3, arbitrary: fc.constant({ kind: 'settle' as const }) },
 );
 
 test(
-  '[MQTT-4.6.0-5][MQTT-4.6.0-6][MQTT3-4.6.0-6] whatever the windows, sockets, versions and reconnects: messages of a ' +
+  '[MQTT-4.6.0-5][MQTT-4.6.0-6][MQTT3-4.6.0-6] whatever the windows, sockets, stores, versions and reconnects: messages of a ' +
     'publisher come in order per topic and QoS, none is lost or comes twice at QoS 2, none is lost at QoS 1',
   async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(subscriberPlan, { minLength: 1, maxLength: 6 }),
-        fc.array(version, { minLength: PUBLISHERS, maxLength: PUBLISHERS }),
+        fc.array(fc.record({ version, persistent: fc.boolean() }), {
+          minLength: PUBLISHERS,
+          maxLength: PUBLISHERS,
+        }),
+        fc.boolean(),
         fc.array(step, { minLength: 1, maxLength: 60 }),
-        async (plans, publisherVersions, steps) => {
+        async (plans, publisherPlans, isSlow, steps) => {
+          const slow = new SlowStore();
           const node = new TestNode({
             limits: { inflightMax: 3, outboundBytesMax: OUTBOUND_BYTES_MAX },
+            ...(isSlow ? { wrapStore: slow.wrap } : {}),
           });
           const subscribers = await Promise.all(
             plans.map((plan, index) => Subscriber.connect(node, plan, `s${String(index)}`)),
           );
           const publishers = await Promise.all(
-            publisherVersions.map((version, index) => Publisher.connect(node, version, index)),
+            publisherPlans.map((plan, index) => Publisher.connect(node, plan, index)),
           );
           for (const step of steps) {
             const subscriber =
@@ -122,12 +138,16 @@ test(
               case 'reconnect':
                 if (subscriber!.plan.persistent) await subscriber!.reconnect(step.takeover);
                 break;
+              case 'store':
+                slow.run(step.effects, step.answers);
+                await node.settle();
+                break;
               case 'settle':
                 await node.settle();
                 for (const publisher of publishers) publisher.complete();
             }
           }
-          await finish(node, publishers, subscribers);
+          await finish(node, slow, publishers, subscribers);
           const published = publishers.flatMap((publisher) => publisher.published);
           for (const subscriber of subscribers) subscriber.check(published);
           checkDrops(node, subscribers, published);
@@ -159,8 +179,17 @@ class Publisher {
     this.#index = index;
   }
 
-  static async connect(node: TestNode, version: Version, index: number): Promise<Publisher> {
-    return new Publisher(await node.connect({ version }), version, index);
+  static async connect(
+    node: TestNode,
+    { version, persistent }: { readonly version: Version; readonly persistent: boolean },
+    index: number,
+  ): Promise<Publisher> {
+    const client = await node.connect({
+      version,
+      clean: !persistent,
+      ...(version === 5 ? { properties: { sessionExpiryInterval: persistent ? 1_000 : 0 } } : {}),
+    });
+    return new Publisher(client, version, index);
   }
 
   /** All in one read. The payload says which message it is. */
@@ -346,13 +375,16 @@ function connect(node: TestNode, plan: SubscriberPlan, clientId: string): Promis
 /** Everybody reads and answers until nothing moves. */
 async function finish(
   node: TestNode,
+  slow: SlowStore,
   publishers: readonly Publisher[],
   subscribers: readonly Subscriber[],
 ): Promise<void> {
   let moved: number;
   do {
     await node.settle();
-    moved = 0;
+    moved = slow.busy ? 1 : 0;
+    slow.run();
+    await node.settle();
     for (const publisher of publishers) moved += publisher.complete();
     for (const subscriber of subscribers) {
       subscriber.take(Infinity);
