@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { TestBroker } from '@shoalmq/testkit';
 import type { ByteClient, WireVersion } from '@shoalmq/testkit';
+import { bytes, properties } from './bytes.ts';
 
 const versions = [3, 4, 5] as const;
 
@@ -325,13 +326,33 @@ test.each(versions)(
   },
 );
 
-test('[MQTT-3.9.2-1][MQTT-3.9.2-2] SUBACK has no properties, so that it fits what the client can take', async () => {
+test('[MQTT-3.9.2-1][MQTT-3.9.2-2] SUBACK says why the first refused filter is, if there is room and the client wants to know', async () => {
   await using broker = await TestBroker.start({
     hooks: { authorize: ({ topic }) => topic !== 'secret' },
   });
-  await using client = await broker.client({
-    properties: { maximumPacketSize: 64, requestProblemInformation: true },
-  });
-  const { raw } = await client.subscribe(['a', 'secret', 'a#'], { messageId: 1 });
-  expect(raw.toString('hex')).toBe('900600010000878f');
+  const plain = '9006000100' + '00878f';
+  const reason = properties(0x1f, 'not authorized');
+  const full = bytes(0x90, 5 + reason.length, 0, 1, reason, 0x00, 0x87, 0x8f);
+  for (const [asked, expected] of [
+    [{}, full.toString('hex')],
+    [{ requestProblemInformation: true }, full.toString('hex')],
+    [{ requestProblemInformation: false }, plain],
+    [{ maximumPacketSize: full.length }, full.toString('hex')],
+    [{ maximumPacketSize: full.length - 1 }, plain],
+  ] as const) {
+    await using client = await broker.client({ properties: asked });
+    const { raw } = await client.subscribe(['a', 'secret', 'a#'], { messageId: 1 });
+    expect(raw.toString('hex')).toBe(expected);
+  }
+});
+
+test.each([
+  ['a#', '# is not the whole of the last level'],
+  ['$share//a', 'not a shared subscription: $share/<name>/<filter>'],
+  ['$share/g/a+', '+ is not the whole of a level'],
+])('the Reason String of SUBACK for %s', async (filter, reasonString) => {
+  await using broker = await TestBroker.start();
+  await using client = await broker.client();
+  const { properties } = await client.subscribe(['good', filter]);
+  expect(properties?.reasonString).toBe(reasonString);
 });

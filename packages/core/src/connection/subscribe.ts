@@ -55,7 +55,12 @@ export async function subscribe(connection: Connection, packet: SubscribePacket)
       routeChange('add', subscription.filter, target, node.parts.nodeId),
     ),
   );
-  connection.send({ kind: 'suback', packetId: packet.packetId, reasonCodes });
+  connection.send({
+    kind: 'suback',
+    packetId: packet.packetId,
+    reasonCodes,
+    ...connection.problem(firstProblem(packet, reasonCodes, node.limits.topicLevelsMax)),
+  });
   accepted.forEach((subscription, index) => {
     // Retained messages are not sent to shared subscriptions (MQTT 5.0 §4.8.2).
     if (parseShare(subscription.filter) !== undefined) return;
@@ -86,6 +91,28 @@ export async function unsubscribe(
     removed.map((filter) => routeChange('remove', filter, target, node.parts.nodeId)),
   );
   connection.send({ kind: 'unsuback', packetId: packet.packetId, reasonCodes });
+}
+
+/** Why the first of the filters that are refused is, in words. */
+function firstProblem(
+  packet: SubscribePacket,
+  reasonCodes: readonly number[],
+  levelsMax: number,
+): string | undefined {
+  const index = reasonCodes.findIndex((reasonCode) => reasonCode >= 0x80);
+  if (index < 0) return undefined;
+  const { filter } = packet.requests[index]!;
+  switch (reasonCodes[index]) {
+    case ReasonCode.TopicFilterInvalid: {
+      const share = parseShare(filter);
+      if (share === 'invalid') return 'not a shared subscription: $share/<name>/<filter>';
+      return topicFilterProblem(share === undefined ? filter : share.filter, levelsMax);
+    }
+    case ReasonCode.QuotaExceeded:
+      return 'too many subscriptions';
+    default:
+      return 'not authorized';
+  }
 }
 
 /** The granted QoS, or why the filter is refused. */
