@@ -35,20 +35,27 @@ export function hashBytes(bytes: Uint8Array, start: number, end: number, seed = 
 
 /**
  * The bounded set of recently used topics. Two generations: when the young one is full it becomes the old one
- * and the old one is forgotten, so that a flood of unique names costs memory for at most `2 * topicsMax` names.
+ * and the old one is forgotten, so that a flood of unique names costs memory for at most `2 * topicsMax` names, and
+ * for no more bytes of them than `2 * bytesMax`: a name may have 65,535.
  */
 export class TopicTable {
   readonly #topicsMax: number;
+  readonly #bytesMax: number;
   #young: (Topic | undefined)[];
   #old: (Topic | undefined)[];
   #youngCount = 0;
+  #youngBytes = 0;
   readonly #mask: number;
 
   readonly #seed: number;
 
-  /** `topicsMax` is rounded up to a power of two. `seed`: a random integer, the one the route table has. */
-  constructor(topicsMax = 16_384, seed = 0) {
+  /**
+   * `topicsMax` is rounded up to a power of two. `seed`: a random integer, the one the route table has. `bytesMax`:
+   * bytes of the names of one generation; what is remembered takes about three times as much.
+   */
+  constructor(topicsMax = 16_384, seed = 0, bytesMax = 4_194_304) {
     this.#seed = seed;
+    this.#bytesMax = bytesMax;
     let size = 16;
     while (size < topicsMax) size *= 2;
     this.#topicsMax = size;
@@ -75,15 +82,17 @@ export class TopicTable {
   }
 
   #insert(topic: Topic): void {
-    if (this.#youngCount >= this.#topicsMax) {
+    if (this.#youngCount >= this.#topicsMax || this.#youngBytes >= this.#bytesMax) {
       this.#old = this.#young;
       this.#young = new Array<Topic | undefined>(this.#old.length).fill(undefined);
       this.#youngCount = 0;
+      this.#youngBytes = 0;
     }
     let slot = topic.hash & this.#mask;
     while (this.#young[slot] !== undefined) slot = (slot + 1) & this.#mask;
     this.#young[slot] = topic;
     this.#youngCount += 1;
+    this.#youngBytes += topic.bytes.length;
   }
 }
 
