@@ -21,6 +21,8 @@ import { malformed, violation } from './violations.ts';
 const NO_BYTES = new Uint8Array(0);
 const NO_TOPIC = new Topic('', NO_BYTES, 0);
 const KEPT_BYTES_MIN = 64;
+/** Bytes of topic names that the aliases of one connection may stand for together. */
+const ALIASED_BYTES_MAX = 65_535;
 // Scanned and read out within one call, so that all decoders share it.
 const messageProperties = new MessageProperties();
 
@@ -75,6 +77,7 @@ export class Decoder {
   /** The topic of the last PUBLISH: a publisher mostly repeats it. */
   #lastTopic: Topic = NO_TOPIC;
   #aliases: (Topic | undefined)[] | undefined;
+  #aliasedBytes = 0;
 
   constructor(options: DecoderOptions) {
     this.#handler = options.handler;
@@ -324,6 +327,14 @@ export class Decoder {
     }
     const topic = this.#topicOf(bytes, start, end);
     while (aliases.length <= alias) aliases.push(undefined);
+    this.#aliasedBytes += topic.bytes.length - (aliases[alias]?.bytes.length ?? 0);
+    if (this.#aliasedBytes > ALIASED_BYTES_MAX) {
+      throw new ProtocolError(
+        ReasonCode.QuotaExceeded,
+        '§3.3.2.3.4',
+        'topic aliases for too many bytes of topic names',
+      );
+    }
     aliases[alias] = topic;
     return topic;
   }
