@@ -214,7 +214,7 @@ export class Node {
     this.#open.delete(connection);
     this.choked.delete(connection);
     const hold = this.#holds.get(connection);
-    if (hold !== undefined) this.#holds.delete(connection);
+    if (hold !== undefined) this.#endHold(hold);
   }
 
   /** The persistent session as a destination; made when it is not known here yet. */
@@ -277,17 +277,20 @@ export class Node {
   /** `publisher` reads no more until `outbox` has drained, or the grace is over. */
   hold(publisher: Connection, outbox: Outbox): boolean {
     if (outbox.graceSpent || this.#holds.has(publisher)) return false;
+    outbox.holds += 1;
     this.#holds.set(publisher, { publisher, outbox, sinceMs: this.parts.clock.monotonicMs() });
     return true;
   }
 
   /** An outbox has made progress: publishers that wait for it may go on. */
   relieve(outbox: Outbox): void {
-    if (!outbox.relieved) return;
+    // Every batch of every client comes by here: only those that somebody waits for may cost a look at all holds.
+    if ((outbox.holds === 0 && !outbox.graceSpent) || !outbox.relieved) return;
     if (outbox.graceSpent) {
       outbox.graceSpent = false;
       this.#graceSpent.delete(outbox);
     }
+    if (outbox.holds === 0) return;
     for (const hold of [...this.#holds.values()]) {
       if (hold.outbox === outbox) this.#release(hold);
     }
@@ -303,8 +306,13 @@ export class Node {
   }
 
   #release(hold: Hold): void {
-    this.#holds.delete(hold.publisher);
+    this.#endHold(hold);
     hold.publisher.endHold();
+  }
+
+  #endHold(hold: Hold): void {
+    this.#holds.delete(hold.publisher);
+    hold.outbox.holds -= 1;
   }
 
   #endHolds(nowMs: number): void {

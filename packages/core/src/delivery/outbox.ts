@@ -75,6 +75,8 @@ export class Outbox {
   open = true;
   /** Slowing publishers down did not help: until this outbox has drained it costs only itself. */
   graceSpent = false;
+  /** Publishers that are held for its sake. */
+  holds = 0;
   readonly #context: DeliveryContext;
   readonly #aliases: OutboundAliases | undefined;
   #waiting: Deque<WaitingMessage> | undefined = undefined;
