@@ -259,3 +259,19 @@ test('a socket that takes nothing gets no more of the queue until it does', asyn
   }
   expect(received.map((line) => line.split(' ').at(-1))).toEqual(range(100));
 });
+
+test('a message that comes while the socket is congested by others is not forgotten', async () => {
+  const node = new TestNode({ limits: { outboundBytesMax: 4_000 } });
+  const client = await node.connect({ ...fields, properties });
+  await client.subscribe('#', { qos: 1 });
+  const publisher = await node.connect();
+  publisher.publish(
+    { topic: 'zero', payload: 'x'.repeat(2_000) },
+    ...range(3).map((payload) => ({ topic: 't', qos: 1 as const, payload })),
+  );
+  await node.settle();
+  expect(seen(client)).toEqual([`publish 0 ${'x'.repeat(2_000)}`, 'publish 2 m0']);
+  client.send({ cmd: 'puback', messageId: 2 });
+  await node.settle();
+  expect(seen(client)).toEqual(['publish 3 m1', 'publish 4 m2']);
+});

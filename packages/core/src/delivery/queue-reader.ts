@@ -170,7 +170,9 @@ export class QueueReader {
   }
 
   #room(): number {
-    if (this.#outbox.congested) return 0;
+    // One message is always under way: its acknowledgement goes on with the queue, whether the channel reports that it
+    // has drained or not.
+    if (this.#outbox.congested) return this.#inflight.size === 0 ? 1 : 0;
     return this.#outbox.window.limit - this.#inflight.size;
   }
 
