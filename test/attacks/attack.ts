@@ -154,7 +154,11 @@ class Bystanders implements AsyncDisposable {
     do {
       const payload = String(count);
       this.#publisher.publish({ topic: 'by/stand/er/news', payload, qos: 1 });
-      await this.#subscriber.expectPublish({ topic: 'by/stand/er/news', payload, acknowledge: true });
+      await this.#subscriber.expectPublish({
+        topic: 'by/stand/er/news',
+        payload,
+        acknowledge: true,
+      });
       await this.#publisher.expectPacket('puback');
       await this.#publisher.roundTrip();
       count += 1;

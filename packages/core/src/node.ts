@@ -20,10 +20,12 @@ import type {
 } from './ports/state-store.ts';
 import { RetainedIndex } from './retained/retained-index.ts';
 import { RouteTable } from './route/route-table.ts';
-import { SessionTarget, Subscription } from './route/subscription.ts';
+import { FilterSlice } from './route/filter-slice.ts';
+import { SessionTarget, Subscription, subscriptionWeight } from './route/subscription.ts';
 import type { Counters, StoreOperation, WillCause } from './telemetry/counters.ts';
 import { TimerWheel } from './timer-wheel.ts';
 import { TopicTable } from './topic/topic.ts';
+import { Turns } from './turns.ts';
 import { parseShare } from './topic/share.ts';
 import { utf8Bytes } from './topic/utf8.ts';
 
@@ -117,6 +119,8 @@ export class Node {
   readonly router: Router;
   readonly delivery: DeliveryContext;
   readonly timers: TimerWheel;
+  /** Turns of the event loop, for what takes longer than one may. */
+  readonly turns: Turns;
   /** Connections that own a session, by client id. */
   readonly connections = new Map<string, Connection>();
   /** Connected clients that are not read because they do not read. */
@@ -137,6 +141,7 @@ export class Node {
     this.limits = parts.limits;
     this.counters = parts.counters;
     this.timers = new TimerWheel(parts.clock.monotonicMs());
+    this.turns = new Turns(parts.scheduler);
     const seed = parts.random.integer(0x7fff_ffff);
     this.topics = new TopicTable(undefined, seed);
     this.table = new RouteTable(seed);
@@ -239,8 +244,12 @@ export class Node {
     );
     // The new one first: a message in between may find both, never none [MQTT-3.8.4-3].
     this.table.add(subscription);
-    if (target.persistent && known === undefined) this.#persistentRoutes += 1;
-    if (known !== undefined) this.table.remove(known);
+    if (known === undefined) {
+      target.subscriptionWeight += subscriptionWeight(stored.filter);
+      if (target.persistent) this.#persistentRoutes += 1;
+    } else {
+      this.table.remove(known);
+    }
     target.subscriptions.set(stored.filter, subscription);
     return known === undefined;
   }
@@ -250,16 +259,27 @@ export class Node {
     if (known === undefined) return false;
     this.table.remove(known);
     target.subscriptions.delete(filter);
+    target.subscriptionWeight -= subscriptionWeight(filter);
     if (target.persistent) this.#persistentRoutes -= 1;
     return true;
   }
 
-  /** The session has ended: nothing is routed to it any more. */
+  /** The session has ended: nothing is routed to it any more. Many routes leave the table in later turns. */
   endTarget(target: SessionTarget): void {
-    for (const subscription of target.subscriptions.values()) this.table.remove(subscription);
-    if (target.persistent) this.#persistentRoutes -= target.subscriptions.size;
-    target.subscriptions.clear();
+    target.ended = true;
     if (this.#targets.get(target.clientId) === target) this.#targets.delete(target.clientId);
+    void this.#removeRoutes(target, [...target.subscriptions.values()]);
+    target.subscriptions.clear();
+    target.subscriptionWeight = 0;
+  }
+
+  async #removeRoutes(target: SessionTarget, routes: readonly Subscription[]): Promise<void> {
+    const slice = new FilterSlice();
+    for (const route of routes) {
+      if (slice.isUsedUpBy(route.filter)) await this.turns.next();
+      this.table.remove(route);
+      if (target.persistent) this.#persistentRoutes -= 1;
+    }
   }
 
   /** A session in the store has ended. */

@@ -4,6 +4,7 @@ import { Message } from '../src/message.ts';
 import { RetainedDelivery } from '../src/retained/retained-delivery.ts';
 import type { RetainedRequest } from '../src/retained/retained-delivery.ts';
 import { RetainedIndex } from '../src/retained/retained-index.ts';
+import { Turns } from '../src/turns.ts';
 
 type Parts = ConstructorParameters<typeof RetainedDelivery>[0];
 
@@ -32,11 +33,13 @@ class Bench {
       },
     };
     const bench = this;
+    const scheduler = { defer: (callback: () => void) => void this.#deferred.push(callback) };
     this.delivery = new RetainedDelivery(
       {
         index: this.index,
         store: store as Parts['store'],
-        scheduler: { defer: (callback) => this.#deferred.push(callback) },
+        scheduler,
+        turns: new Turns(scheduler),
       },
       {
         get hungry() {

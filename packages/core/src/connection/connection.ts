@@ -484,6 +484,7 @@ export class Connection
         index: this.node.retained,
         store: this.node.parts.store,
         scheduler: this.node.parts.scheduler,
+        turns: this.node.turns,
       },
       this,
       () => {
@@ -491,6 +492,11 @@ export class Connection
       },
     );
     this.#retained.add(request);
+  }
+
+  /** The subscription is gone: what of its retained messages was not sent yet is not sent. */
+  endRetained(filter: string): void {
+    this.#retained?.cancel(filter);
   }
 
   // QueueReaderOwner

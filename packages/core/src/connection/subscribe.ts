@@ -2,10 +2,15 @@ import type { SubscribePacket, SubscribeRequest, UnsubscribePacket } from '../pa
 import type { RouteChange } from '../ports/peers.ts';
 import type { StoredSubscription } from '../ports/state-store.ts';
 import { ReasonCode } from '../reason-code.ts';
+import { FilterSlice } from '../route/filter-slice.ts';
+import { subscriptionWeight } from '../route/subscription.ts';
 import type { SessionTarget } from '../route/subscription.ts';
 import { topicFilterProblem } from '../topic/filter.ts';
 import { parseShare } from '../topic/share.ts';
 import type { Connection } from './connection.ts';
+
+/** The subscriptions of a client may weigh this many bytes each, on average. A usual one weighs 400. */
+const WEIGHT_MAX = 1_024;
 
 /**
  * Handles SUBSCRIBE: each filter is judged on its own, the accepted ones hold on every node before SUBACK leaves
@@ -17,21 +22,35 @@ export async function subscribe(connection: Connection, packet: SubscribePacket)
   const reasonCodes: number[] = [];
   const accepted: StoredSubscription[] = [];
   const fresh = new Set<string>();
+  let freshWeight = 0;
+  const { subscriptionsMax } = node.limits;
+  const slice = new FilterSlice();
   for (const request of packet.requests) {
+    if (slice.isUsedUpBy(request.filter)) await node.turns.next();
     let reasonCode = judgeFilter(request, node.limits.topicLevelsMax);
-    if (reasonCode < 0x80 && !(await mayUse(connection, request))) {
+    if (
+      reasonCode < 0x80 &&
+      !connection.principal!.unrestricted &&
+      !(await mayUse(connection, request))
+    ) {
       reasonCode = ReasonCode.NotAuthorized;
     }
+    if (connection.closed) return;
     // As if each filter had come in a packet of its own: a filter given twice is one [MQTT-3.8.4-5].
     if (
       reasonCode < 0x80 &&
       !target.subscriptions.has(request.filter) &&
       !fresh.has(request.filter)
     ) {
-      if (target.subscriptions.size + fresh.size >= node.limits.subscriptionsMax) {
+      const weight = subscriptionWeight(request.filter);
+      if (
+        target.subscriptions.size + fresh.size >= subscriptionsMax ||
+        target.subscriptionWeight + freshWeight + weight > subscriptionsMax * WEIGHT_MAX
+      ) {
         reasonCode = ReasonCode.QuotaExceeded;
       } else {
         fresh.add(request.filter);
+        freshWeight += weight;
       }
     }
     reasonCodes.push(reasonCode);
@@ -49,7 +68,15 @@ export async function subscribe(connection: Connection, packet: SubscribePacket)
   if (connection.closed || !(await store(connection, target, accepted, []))) return;
   // Messages that were published before must not be sent under the new subscriptions.
   node.router.flush();
-  const created = accepted.map((subscription) => node.addSubscription(target, subscription));
+  const created: boolean[] = [];
+  for (const subscription of accepted) {
+    if (slice.isUsedUpBy(subscription.filter)) {
+      await node.turns.next();
+      if (connection.closed) return;
+      node.router.flush();
+    }
+    created.push(node.addSubscription(target, subscription));
+  }
   await node.parts.peers.announceRoutes(
     accepted.map((subscription) =>
       routeChange('add', subscription.filter, target, node.parts.nodeId),
@@ -84,9 +111,18 @@ export async function unsubscribe(
   const removed = packet.filters.filter((filter) => target.subscriptions.has(filter));
   if (!(await store(connection, target, [], removed))) return;
   node.router.flush();
-  const reasonCodes = packet.filters.map((filter) =>
-    node.removeSubscription(target, filter) ? ReasonCode.Success : ReasonCode.NoSubscriptionExisted,
-  );
+  const slice = new FilterSlice();
+  const reasonCodes: number[] = [];
+  for (const filter of packet.filters) {
+    if (slice.isUsedUpBy(filter)) {
+      await node.turns.next();
+      if (connection.closed) return;
+      node.router.flush();
+    }
+    const existed = node.removeSubscription(target, filter);
+    reasonCodes.push(existed ? ReasonCode.Success : ReasonCode.NoSubscriptionExisted);
+    if (existed) connection.endRetained(filter);
+  }
   await node.parts.peers.announceRoutes(
     removed.map((filter) => routeChange('remove', filter, target, node.parts.nodeId)),
   );

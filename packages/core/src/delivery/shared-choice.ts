@@ -30,11 +30,11 @@ export function chooseMember(
   for (let step = 0; step < count && chosen < 0; step++) {
     const index = (start + step) % count;
     const member = members[index]!;
-    const { outbox, persistent } = member.target;
+    const { outbox, persistent, ended } = member.target;
     if (outbox?.open === true) {
       if (!outbox.congested) chosen = index;
       else if (behind < 0) behind = index;
-    } else if (away < 0 && persistent && message.qos > 0 && member.qos > 0) {
+    } else if (away < 0 && persistent && !ended && message.qos > 0 && member.qos > 0) {
       away = index;
     }
   }

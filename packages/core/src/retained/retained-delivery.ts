@@ -1,8 +1,8 @@
-import { Deque } from '../delivery/deque.ts';
 import type { Message } from '../message.ts';
 import type { QoS } from '../packet.ts';
 import type { Scheduler } from '../ports/scheduler.ts';
 import type { StateStore } from '../ports/state-store.ts';
+import type { Turns } from '../turns.ts';
 import type { RetainedIndex } from './retained-index.ts';
 
 /** Retained messages for one new subscription [MQTT-3.3.1-9]. */
@@ -29,10 +29,16 @@ const SLICE_MAX = 200;
  * turn and only while the connection takes them: 100,000 matches neither block others nor pile up here.
  */
 export class RetainedDelivery {
-  readonly #requests = new Deque<RetainedRequest>();
+  /**
+   * Those that have not begun, by filter: a filter that is subscribed again before its turn comes waits once, so that
+   * there are never more than the client has subscriptions.
+   */
+  readonly #requests = new Map<string, RetainedRequest>();
+  #current: RetainedRequest | undefined = undefined;
   readonly #index: RetainedIndex;
   readonly #store: StateStore;
   readonly #scheduler: Scheduler;
+  readonly #turns: Turns;
   readonly #consumer: RetainedConsumer;
   readonly #onFailure: () => void;
   #names: Iterator<string> | undefined = undefined;
@@ -48,6 +54,7 @@ export class RetainedDelivery {
       readonly index: RetainedIndex;
       readonly store: StateStore;
       readonly scheduler: Scheduler;
+      readonly turns: Turns;
     },
     consumer: RetainedConsumer,
     onFailure: () => void,
@@ -55,20 +62,37 @@ export class RetainedDelivery {
     this.#index = parts.index;
     this.#store = parts.store;
     this.#scheduler = parts.scheduler;
+    this.#turns = parts.turns;
     this.#consumer = consumer;
     this.#onFailure = onFailure;
   }
 
   add(request: RetainedRequest): void {
-    this.#requests.push(request);
+    this.#requests.set(request.filter, request);
     this.resume();
+  }
+
+  /** Forgets what was asked for because of this filter. */
+  cancel(filter: string): void {
+    this.#requests.delete(filter);
+    if (this.#current?.filter === filter) this.#end();
   }
 
   /** Goes on when the consumer is hungry again. */
   resume(): void {
-    if (this.#running || this.#closed || this.#requests.length === 0) return;
-    if (!this.#consumer.hungry) return;
+    if (this.#running || this.#closed || !this.#consumer.hungry) return;
+    if (this.#current === undefined && this.#requests.size === 0) return;
     this.#running = true;
+    this.#turns.take(() => {
+      this.#run();
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  #run(): void {
     this.#deliverSlice().then(
       () => {
         this.#scheduler.defer(() => {
@@ -83,14 +107,25 @@ export class RetainedDelivery {
     );
   }
 
-  close(): void {
-    this.#closed = true;
+  #begin(): RetainedRequest | undefined {
+    for (const [filter, request] of this.#requests) {
+      this.#requests.delete(filter);
+      this.#names = this.#index.match(filter);
+      return request;
+    }
+    return undefined;
+  }
+
+  #end(): void {
+    this.#current = undefined;
+    this.#names = undefined;
+    this.#left = [];
   }
 
   async #deliverSlice(): Promise<void> {
-    const request = this.#requests.peek();
-    if (request === undefined) return;
-    this.#names ??= this.#index.match(request.filter);
+    if (this.#closed) return;
+    const request = (this.#current ??= this.#begin());
+    if (request === undefined || this.#names === undefined) return;
     const names = this.#left.splice(0, this.#slice);
     let walked = false;
     while (names.length < this.#slice && !walked) {
@@ -100,13 +135,12 @@ export class RetainedDelivery {
     }
     if (names.length > 0) await this.#deliver(names, request);
     if (!walked || this.#left.length > 0) return;
-    this.#requests.shift();
-    this.#names = undefined;
+    if (this.#current === request) this.#end();
   }
 
   async #deliver(names: readonly string[], request: RetainedRequest): Promise<void> {
     for (const message of await this.#store.readRetained(names)) {
-      if (this.#closed) return;
+      if (this.#closed || this.#current !== request) return;
       if (!this.#consumer.hungry) {
         // Read again when they are wanted: by then something newer may be retained, and may have been sent.
         const delivered = names.indexOf(message.topic.name);

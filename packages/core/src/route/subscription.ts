@@ -20,12 +20,23 @@ export class SessionTarget implements SessionRef {
   reader: QueueReader | undefined = undefined;
   /** By the full filter as the client wrote it. */
   readonly subscriptions = new Map<string, Subscription>();
+  /** `subscriptionWeight` of all of them. */
+  subscriptionWeight = 0;
+  /** The session is over; some routes to it may still be in the table. */
+  ended = false;
 
   constructor(clientId: string, incarnation: SessionIncarnation, persistent: boolean) {
     this.clientId = clientId;
     this.incarnation = incarnation;
     this.persistent = persistent;
   }
+}
+
+/** What a subscription weighs in memory, in bytes: its filter, and a node of the route table for each level. */
+export function subscriptionWeight(filter: string): number {
+  let levels = 1;
+  for (let at = filter.indexOf('/'); at >= 0; at = filter.indexOf('/', at + 1)) levels += 1;
+  return filter.length + 64 * levels;
 }
 
 const QOS = 0b11;
