@@ -115,6 +115,18 @@ test('what does not fit into a window waits in order, goes out in order, and is 
   expect(node.counters.publishSent[1]).toBe(12);
 });
 
+test('bytes of payload are counted for what was sent, of a run that fits in part too', async () => {
+  const node = new TestNode();
+  await subscribed(node, 't', 1, { properties: { receiveMaximum: 2 } });
+  await subscribed(node, 't', 1);
+  const publisher = await node.connect();
+  publisher.publish(
+    ...[1, 20, 300].map((length) => ({ topic: 't', qos: 1 as const, payload: 'x'.repeat(length) })),
+  );
+  expect(node.counters.publishBytesSent).toBe(21 + 321);
+  expect(node.counters.publishSent[1]).toBe(5);
+});
+
 test('a socket that takes nothing costs its own QoS 0 messages, counted, and nobody else any', async () => {
   const node = new TestNode({ limits: { outboundBytesMax: 1_000 } });
   const slow = await subscribed(node, 't', 0);

@@ -97,7 +97,7 @@ export class Router {
     }
     this.#deliverToGroups(message, matches, from);
     for (const delivery of matches.persistent) this.#deliverToPersistent(message, delivery, uid);
-    for (const group of matches.shared) this.#deliverToShared(message, group, uid);
+    for (const group of matches.shared) this.#deliverToShared(message, group, from, uid);
     return this.#pending === undefined ? ReasonCode.Success : this.#finish();
   }
 
@@ -123,12 +123,12 @@ export class Router {
     for (let i = 0; i < this.#runCount; i++) {
       const run = this.#runs[i]!;
       if (run.count > 0) {
-        const { qos, count, payloadBytes } = run;
+        const { qos } = run;
         const written = run.deliver((missed) => {
           counters.messagesDropped.slow_consumer += missed;
         });
         counters.publishSent[qos] += written;
-        counters.publishBytesSent += (payloadBytes / count) * written;
+        counters.publishBytesSent += run.writtenBytes;
       }
     }
     this.#runCount = 0;
@@ -141,7 +141,7 @@ export class Router {
     // A member may end in the midst of a publish, whose acknowledgement still waits for what is pending.
     const outer = this.#pending;
     this.#pending = undefined;
-    this.#deliverToShared(message, group, '');
+    this.#deliverToShared(message, group, undefined, '');
     this.#pending = outer;
   }
 
@@ -238,10 +238,15 @@ export class Router {
     }
     const qos = message.qos < delivery.qos ? message.qos : delivery.qos;
     const retain = message.retain && delivery.retainAsPublished;
-    this.#deliverTo(message, target, qos, retain, delivery.subscriptionIds, undefined, uid);
+    this.#deliverTo(message, target, qos, retain, delivery.subscriptionIds, undefined, from, uid);
   }
 
-  #deliverToShared(message: Message, group: SharedGroup<Subscription>, uid: string): void {
+  #deliverToShared(
+    message: Message,
+    group: SharedGroup<Subscription>,
+    from: Publisher | undefined,
+    uid: string,
+  ): void {
     const member = chooseMember(group, message, this.#sharedStrategy, this.#random);
     if (member === undefined) {
       this.#context.counters.messagesDropped.offline_qos0 += 1;
@@ -250,7 +255,7 @@ export class Router {
     const qos = message.qos < member.qos ? message.qos : member.qos;
     const retain = message.retain && member.retainAsPublished;
     const subscriptionIds = member.identifier === 0 ? NO_IDENTIFIERS : [member.identifier];
-    this.#deliverTo(message, member.target, qos, retain, subscriptionIds, group, uid);
+    this.#deliverTo(message, member.target, qos, retain, subscriptionIds, group, from, uid);
   }
 
   #deliverTo(
@@ -260,6 +265,7 @@ export class Router {
     retain: boolean,
     subscriptionIds: readonly number[],
     group: SharedGroup<Subscription> | undefined,
+    from: Publisher | undefined,
     uid: string,
   ): void {
     if (target.persistent && qos > 0) {
@@ -279,6 +285,7 @@ export class Router {
       return;
     }
     outbox.deliver(message, publishForm(outbox.version, subscriptionIds), qos, retain, group);
+    if (from !== undefined && outbox.congested) from.holdFor(outbox);
   }
 
   #append(

@@ -24,6 +24,7 @@ export class Run implements ByteSink {
   length = 0;
   count = 0;
   payloadBytes = 0;
+  writtenBytes = 0;
   #group: DeliveryGroup | undefined = undefined;
   #topic: Topic | undefined = undefined;
   #publisher = '';
@@ -77,10 +78,14 @@ export class Run implements ByteSink {
     return this.length >= RUN_BYTES_MAX - 1024;
   }
 
-  /** Hands the run to every member and empties it. Returns how many messages were written in all. */
+  /**
+   * Hands the run to every member and empties it. Returns how many messages were written in all; `writtenBytes` has
+   * their payload.
+   */
   deliver(dropped: (count: number) => void): number {
     const group = this.#group!;
     let written = 0;
+    this.writtenBytes = 0;
     const piece = this.bytes.subarray(0, this.length);
     for (const member of group.members) {
       if (!member.open || (group.own === Own.Skip && member.clientId === this.#publisher)) continue;
@@ -94,8 +99,11 @@ export class Run implements ByteSink {
         channel.bytes.set(piece, channel.length);
         channel.length += this.length;
         written += this.count;
+        this.writtenBytes += this.payloadBytes;
       } else {
-        written += this.#deliverInWindow(member, piece);
+        const fitting = this.#deliverInWindow(member, piece);
+        written += fitting;
+        this.writtenBytes += this.#payloadBytesOf(fitting);
       }
     }
     this.length = 0;
@@ -131,6 +139,14 @@ export class Run implements ByteSink {
       member.deliver(this.#message(i), this.#group!.form, this.qos, false, undefined);
     }
     return fitting;
+  }
+
+  /** Bytes of payload of the first `count` messages. */
+  #payloadBytesOf(count: number): number {
+    if (count === this.count) return this.payloadBytes;
+    let bytes = 0;
+    for (let i = 0; i < count; i++) bytes += this.#ends[i]! - this.#payloads[i]!;
+    return bytes;
   }
 
   /** The message at `index`, built again for members that must keep it. */
