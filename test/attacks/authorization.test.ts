@@ -316,9 +316,13 @@ test('ATTACK 24: a connection that ends before CONNACK leaves no session behind 
     async ({ broker }) => {
       const session = { clientId: 'ghost', clean: false, properties: { sessionExpiryInterval: 1 } };
       await using creator = await broker.client(session);
-      await creator.subscribe('t', { qos: 1 });
+      await creator.subscribe(
+        Array.from({ length: 12 }, (_, i) => `t/${i}`),
+        { qos: 1 },
+      );
       creator.disconnect();
       await creator.expectClose();
+      // Each answer may take its time, all of them together not twelve times that.
       answering = false;
       await using ghost = await broker.open();
       ghost.sendConnect(session);
@@ -326,3 +330,28 @@ test('ATTACK 24: a connection that ends before CONNACK leaves no session behind 
     },
   );
 });
+
+test('ATTACK 48: an authorize hook that never answers means no, and takes nobody for silent', async () => {
+  const failed: string[] = [];
+  await attack(
+    {
+      counted: ({ messagesDropped }) => messagesDropped.unauthorized,
+      hooks: authorizing(() => new Promise(() => undefined)),
+      hookFailed: (_, hook) => failed.push(hook),
+      config: { limits: { connectTimeoutMs: 2_000 } },
+    },
+    async ({ broker }) => {
+      await using client = await broker.client({
+        clientId: 'patient',
+        keepalive: 1,
+        timeoutMs: 10_000,
+      });
+      client.publish({ topic: 't', qos: 1 });
+      client.send('c0 00');
+      expect(await client.expectPacket('puback')).toMatchObject({ reasonCode: 0x87 });
+      await client.expectPacket('pingresp');
+      client.disconnect();
+    },
+  );
+  expect(failed).toEqual(['authorize']);
+}, 15_000);

@@ -39,6 +39,11 @@ export interface AccessHooks {
   readonly enhancedAuthentication?: EnhancedAuthenticationHook | undefined;
   readonly authorize?: AuthorizeHook | undefined;
   /** Told of every exception and rejected promise of a hook: the client only sees that it was refused. */
+  /**
+   * Milliseconds after which an authorize hook that has not answered is taken to have said no.
+   * @default 10000
+   */
+  readonly authorizeTimeoutMs?: number | undefined;
   readonly onError?: ((error: unknown, hook: HookName) => void) | undefined;
 }
 
@@ -51,6 +56,7 @@ export type HookName = 'authenticate' | 'enhancedAuthentication' | 'authorize';
  */
 export function hooksAccess(hooks: AccessHooks, fallback: Access): Access {
   const { authenticate, enhancedAuthentication, authorize, onError } = hooks;
+  const { authorizeTimeoutMs = 10_000 } = hooks;
 
   async function authenticateByHook(
     hook: AuthenticateHook,
@@ -104,7 +110,7 @@ export function hooksAccess(hooks: AccessHooks, fallback: Access): Access {
         retain,
       });
       if (typeof answer === 'boolean') return answer;
-      return Promise.resolve(answer).then((value) => value === true, failed);
+      return inTime(answer, authorizeTimeoutMs).then((value) => value === true, failed);
     } catch (error) {
       return failed(error);
     }
@@ -137,6 +143,20 @@ export function hooksAccess(hooks: AccessHooks, fallback: Access): Access {
       return fallback.revision;
     },
   };
+}
+
+/** Waits for `answer`, but not for ever: a client is not read while somebody thinks about what it may do. */
+function inTime(answer: unknown, timeoutMs: number): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(new Error(`no answer within ${timeoutMs} ms`));
+    }, timeoutMs);
+    Promise.resolve(answer)
+      .then(resolve, reject)
+      .finally(() => {
+        clearTimeout(timer);
+      });
+  });
 }
 
 /** The core asks nobody about unrestricted principals; with an authorize hook it must. */

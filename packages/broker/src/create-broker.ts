@@ -63,7 +63,9 @@ export interface BrokerOptions {
   readonly hooks?: BrokerHooks;
   /** Gets what an operator may want to read about. @default nothing is reported */
   readonly report?: (report: NodeReport) => void;
-  /** A hook threw or rejected; the client only sees that it was refused. */
+  /**
+   * A hook threw, rejected, or did not answer in time. The client at most sees that it was refused; the broker goes on.
+   */
   readonly hookFailed?: (error: unknown, hook: string) => void;
 }
 
@@ -110,7 +112,7 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
     config.node.id === '' ? `${hostname()}-${random.id().slice(0, 6)}` : config.node.id;
   const counters = new Counters();
   const store = createMemoryStore({ clock, random, limits: config.limits });
-  const { published } = hooks;
+  const { connected, disconnected, published } = contained(hooks, options.hookFailed);
   const node = new Node({
     nodeId,
     limits: config.limits,
@@ -129,8 +131,8 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
     counters,
     events: {
       report: options.report ?? (() => undefined),
-      ...(hooks.connected === undefined ? {} : { connected: hooks.connected }),
-      ...(hooks.disconnected === undefined ? {} : { disconnected: hooks.disconnected }),
+      ...(connected === undefined ? {} : { connected }),
+      ...(disconnected === undefined ? {} : { disconnected }),
       ...(published === undefined
         ? {}
         : {
@@ -205,6 +207,40 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
   };
 }
 
+/** The hooks that only listen. One that fails on what some client sent must not end the broker for all of them. */
+function contained(
+  hooks: BrokerHooks,
+  hookFailed: BrokerOptions['hookFailed'],
+): Pick<BrokerHooks, 'connected' | 'disconnected' | 'published'> {
+  function contain<Args extends unknown[]>(
+    name: string,
+    hook: ((...args: Args) => unknown) | undefined,
+  ): ((...args: Args) => void) | undefined {
+    if (hook === undefined) return undefined;
+    return (...args) => {
+      try {
+        const result = hook(...args);
+        // An async function passes for one that returns nothing.
+        if (isThenable(result)) result.then(undefined, (error: unknown) => hookFailed?.(error, name));
+      } catch (error) {
+        hookFailed?.(error, name);
+      }
+    };
+  }
+  const connected = contain('connected', hooks.connected);
+  const disconnected = contain('disconnected', hooks.disconnected);
+  const published = contain('published', hooks.published);
+  return {
+    ...(connected === undefined ? {} : { connected }),
+    ...(disconnected === undefined ? {} : { disconnected }),
+    ...(published === undefined ? {} : { published }),
+  };
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { readonly then?: unknown } | null | undefined)?.then === 'function';
+}
+
 function accessOf(config: Config, { hooks = {}, hookFailed }: BrokerOptions): Access {
   const fallback =
     config.auth.users.length === 0 && allowsAnonymous(config)
@@ -217,6 +253,7 @@ function accessOf(config: Config, { hooks = {}, hookFailed }: BrokerOptions): Ac
       authenticate,
       enhancedAuthentication,
       authorize,
+      authorizeTimeoutMs: config.limits.connectTimeoutMs,
       onError: hookFailed,
     },
     fallback,

@@ -9,6 +9,7 @@ export interface TestBrokerOptions {
   readonly config?: NonNullable<BrokerOptions['config']>;
   readonly hooks?: BrokerHooks;
   readonly report?: NonNullable<BrokerOptions['report']>;
+  readonly hookFailed?: NonNullable<BrokerOptions['hookFailed']>;
 }
 
 /**
@@ -28,7 +29,7 @@ export class TestBroker implements AsyncDisposable {
   }
 
   static async start(options: TestBrokerOptions = {}): Promise<TestBroker> {
-    const { config = {}, hooks, report } = options;
+    const { config = {}, hooks, report, hookFailed } = options;
     return new TestBroker(
       await createBroker({
         config: {
@@ -39,6 +40,7 @@ export class TestBroker implements AsyncDisposable {
         },
         ...(hooks === undefined ? {} : { hooks }),
         ...(report === undefined ? {} : { report }),
+        ...(hookFailed === undefined ? {} : { hookFailed }),
       }),
     );
   }

@@ -38,7 +38,7 @@ const limits = z.strictObject({
   connectTimeoutMs: ms()
     .default(DEFAULT_LIMITS.connectTimeoutMs)
     .describe(
-      'Milliseconds from accept until CONNECT is complete, authentication included: twice that. Not reset by bytes.',
+      'Milliseconds from accept until CONNECT is complete, authentication included: twice that. Not reset by bytes. Also how long an authorize hook may take.',
     ),
   packetTimeoutMs: ms()
     .default(DEFAULT_LIMITS.packetTimeoutMs)
