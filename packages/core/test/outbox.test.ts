@@ -86,3 +86,24 @@ test('a large payload goes out whole to everybody, in order with small ones', as
     expect(received.map(({ payload }) => payload.toString())).toEqual(payloads);
   }
 });
+
+test('messages that wait because the socket is full go on with the acknowledgements, not only when it reports to have drained', async () => {
+  const node = new TestNode({ limits: { outboundBytesMax: 1_000 } });
+  const client = await node.connect();
+  await client.subscribe('#', { qos: 1 });
+  const publisher = await node.connect();
+  const payloads = ['a', 'b', 'c'];
+  publisher.publish(
+    { topic: 'zero', payload: 'x'.repeat(2_500) },
+    ...payloads.map((payload) => ({ topic: 't', qos: 1 as const, payload })),
+  );
+  const received: string[] = [];
+  for (let publishes = client.publishes(); publishes.length > 0; publishes = client.publishes()) {
+    for (const { qos, messageId, payload } of publishes) {
+      if (qos === 0) continue;
+      received.push(payload.toString());
+      client.send({ cmd: 'puback', messageId: messageId! });
+    }
+  }
+  expect(received).toEqual(payloads);
+});

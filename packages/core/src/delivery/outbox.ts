@@ -163,7 +163,7 @@ export class Outbox {
       this.send(message, form, 0, retain, false, 0);
       return;
     }
-    if (this.window.room > 0 && this.waiting === 0 && !this.blocked) {
+    if (this.waiting === 0 && this.#mayStart) {
       this.#sendInWindow(message, form, qos, retain);
       return;
     }
@@ -294,6 +294,15 @@ export class Outbox {
     }
   }
 
+  /**
+   * One more message of QoS 1 or 2 may be under way. The first one always may: its acknowledgement goes on with those
+   * that wait, whether the channel reports that it has drained or not.
+   */
+  get #mayStart(): boolean {
+    const { window } = this;
+    return window.room > 0 && (window.inflight === 0 || !this.blocked);
+  }
+
   #pubrel(packetId: number): void {
     this.#context.encoder.ack(this.channel, AckType.Pubrel, packetId, 0, this.version);
     this.#context.counters.packetsSent[AckType.Pubrel]!++;
@@ -317,7 +326,7 @@ export class Outbox {
   }
 
   #sendWaiting(waiting: Deque<WaitingMessage>): void {
-    while (this.window.room > 0 && !this.blocked) {
+    while (this.#mayStart) {
       const item = waiting.shift();
       if (item === undefined) return;
       this.#waitingBytes -= item.message.payloadBytes;
