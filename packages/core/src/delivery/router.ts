@@ -96,7 +96,9 @@ export class Router {
       return this.#pending === undefined ? ReasonCode.NoMatchingSubscribers : this.#finish();
     }
     this.#deliverToGroups(message, matches, from);
-    for (const delivery of matches.persistent) this.#deliverToPersistent(message, delivery, uid);
+    for (const delivery of matches.persistent) {
+      this.#deliverToPersistent(message, delivery, from, uid);
+    }
     for (const group of matches.shared) this.#deliverToShared(message, group, from, uid);
     return this.#pending === undefined ? ReasonCode.Success : this.#finish();
   }
@@ -228,7 +230,12 @@ export class Router {
     for (const member of group.members) if (member.congested) from.holdFor(member);
   }
 
-  #deliverToPersistent(message: Message, delivery: PersistentDelivery, uid: string): void {
+  #deliverToPersistent(
+    message: Message,
+    delivery: PersistentDelivery,
+    from: Publisher | undefined,
+    uid: string,
+  ): void {
     const { target } = delivery;
     if (
       delivery.own !== Own.Any &&
@@ -284,8 +291,9 @@ export class Router {
       this.#context.counters.messagesDropped.offline_qos0 += 1;
       return;
     }
-    outbox.deliver(message, publishForm(outbox.version, subscriptionIds), qos, retain, group);
+    // Of a shared group: no member was free.
     if (from !== undefined && outbox.congested) from.holdFor(outbox);
+    outbox.deliver(message, publishForm(outbox.version, subscriptionIds), qos, retain, group);
   }
 
   #append(
