@@ -697,7 +697,11 @@ export class Connection
     if (!greeted) {
       // Nothing may be sent to a client that cannot have the CONNACK [MQTT-3.2.0-1].
       this.#release({ discardWill: true, sentBelow: claimed.sentBelow });
-      this.#refuse(ReasonCode.PacketTooLarge, 'Maximum Packet Size below CONNACK', 'protocol_error');
+      this.#refuse(
+        ReasonCode.PacketTooLarge,
+        'Maximum Packet Size below CONNACK',
+        'protocol_error',
+      );
       return;
     }
     const outbox = new Outbox(
