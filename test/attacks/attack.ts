@@ -84,6 +84,14 @@ export async function eventually(check: () => void, timeoutMs = 10_000): Promise
   }
 }
 
+/** Waits for the end of a connection, whatever comes before it and however it ends. */
+export async function ended({ stream }: ByteClient): Promise<void> {
+  if (stream.closed || stream.readableEnded) return;
+  await new Promise<void>((resolve) => {
+    for (const event of ['end', 'close']) stream.once(event, resolve);
+  });
+}
+
 /** Bytes of heap and buffers that are really in use. */
 export async function usedBytes(): Promise<number> {
   setFlagsFromString('--expose-gc');
