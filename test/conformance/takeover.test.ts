@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { TestBroker } from '@shoalmq/testkit';
+import { TestBroker, TestNode } from '@shoalmq/testkit';
 import { connect } from './bytes.ts';
 
 const versions = [3, 4, 5] as const;
@@ -163,32 +163,34 @@ test('[MQTT-3.1.4-3] a connection that is still being resumed is taken over too'
 test('a connection that ends while its session is being resumed leaves no session claimed', async () => {
   let asked = 0;
   let answer!: (answer: boolean) => void;
-  let secondAsked!: () => void;
-  const secondQuestion = new Promise<void>((resolve) => (secondAsked = resolve));
-  await using broker = await TestBroker.start({
-    config: { limits: { connectTimeoutMs: 200 } },
-    hooks: {
-      authorize: ({ action }) => {
-        if (action !== 'subscribe' || ++asked !== 2) return true;
-        secondAsked();
-        return new Promise<boolean>((resolve) => (answer = resolve));
-      },
+  const node = new TestNode({
+    access: {
+      authenticate: () =>
+        Promise.resolve({
+          outcome: 'accepted',
+          principal: { username: '', unrestricted: false },
+        }),
+      // The second question is asked when the session is resumed.
+      authorize: ({ action }) =>
+        action !== 'subscribe' ||
+        ++asked !== 2 ||
+        new Promise<boolean>((resolve) => (answer = resolve)),
     },
   });
   const fields = { clientId: 'id', clean: false, properties: { sessionExpiryInterval: 60 } };
-  {
-    await using client = await broker.client(fields);
-    await client.subscribe('a', { qos: 1 });
-  }
-  await using hasty = await broker.open();
-  hasty.sendConnect(fields);
-  await secondQuestion;
-  // Nobody reads from a client whose CONNECT is being worked on: the deadline ends the connection.
-  await hasty.expectClose();
+  const client = await node.connect(fields);
+  await client.subscribe('a', { qos: 1 });
+  client.channel.disconnect();
+  await expect(node.connect(fields)).rejects.toThrow('no connack came');
+  node.node.closeAll();
   answer(true);
-  await using other = await broker.client({ clientId: 'other' });
-  await other.expectNothing();
-  expect(broker.broker.levels()).toMatchObject({ sessionsConnected: 1, sessionsOffline: 1 });
+  await node.settle();
+  expect(node.node.openConnections).toBe(0);
+  // Somebody's session would not expire.
+  await node.pass(59_000);
+  expect(node.counters.sessionEvents.expired).toBe(0);
+  await node.pass(2_000);
+  expect(node.counters.sessionEvents.expired).toBe(1);
 });
 
 test('the operator ends a connection: DISCONNECT 0x98', async () => {
