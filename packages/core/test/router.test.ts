@@ -284,6 +284,47 @@ test('an acknowledgement waits for the queue although a message of another sessi
   expect(payloads(durable.publishes())).toEqual(range(3));
 });
 
+test('an acknowledgement waits for the retained store although a hook publishes while its message is delivered', async () => {
+  const retains: (() => void)[] = [];
+  const node: TestNode = new TestNode({
+    limits: { waitingMessagesMax: 1 },
+    wrapStore: (store) =>
+      new Proxy(store, {
+        get: (target, name) =>
+          name === 'retain'
+            ? (message: Message) =>
+                new Promise((resolve) => {
+                  const kept = message.owned();
+                  retains.push(() => {
+                    resolve(target.retain(kept));
+                  });
+                })
+            : bound(target, name),
+      }),
+    events: {
+      disconnected: () => {
+        const gone = { qos: 1, retain: false } as const;
+        void node.node.publish(
+          Message.of(node.node.topics.add('gone', Buffer.from('gone')), Buffer.of(1), gone),
+        );
+      },
+    },
+  });
+  const watcher = await subscribed(node, 'gone', 0);
+  const narrow = await subscribed(node, 't', 1, { properties: { receiveMaximum: 1 } });
+  const first = await node.connect();
+  first.publish(...range(2).map((payload) => ({ topic: 't', qos: 1 as const, payload })));
+  const second = await node.connect();
+  second.publish({ topic: 't', qos: 1, payload: 'kept', retain: true });
+  await node.settle();
+  expect(narrow.packets().at(-1)?.cmd).toBe('disconnect');
+  expect(watcher.publishes()).toHaveLength(1);
+  expect(second.packets()).toEqual([]);
+  for (const retain of retains) retain();
+  await node.settle();
+  expect(second.packets().map(({ cmd }) => cmd)).toEqual(['puback']);
+});
+
 test('any batches to any groups: each member gets every message once, in order', async () => {
   const message = fc.record({
     topic: fc.constantFrom('a', 'b'),

@@ -81,7 +81,7 @@ export class Outbox {
   readonly #aliases: OutboundAliases | undefined;
   #waiting: Deque<WaitingMessage> | undefined = undefined;
   #waitingBytes = 0;
-  /** Called when the bound on waiting messages is passed. */
+  /** Called soon after the bound on waiting messages was passed. */
   readonly #overflow: () => void;
 
   constructor(
@@ -321,7 +321,9 @@ export class Outbox {
       this.#waiting.length > this.#context.limits.waitingMessagesMax ||
       this.#waitingBytes > this.#context.limits.waitingBytesMax
     ) {
-      this.#overflow();
+      this.open = false;
+      // Not in the midst of a publish: the end of a connection passes messages on and runs hooks, which may publish.
+      void Promise.resolve().then(this.#overflow);
     }
   }
 

@@ -39,8 +39,6 @@ export class Router {
   /** Runs in progress, one for each group of `#runMatches` with several plain members; reused. */
   readonly #runs: Run[] = [];
   #runCount = 0;
-  /** Runs are being delivered: what is published by whoever hears of an overflow must not go into them. */
-  #flushing = false;
   #runMatches: Matches | undefined = undefined;
   #runQos: QoS = 0;
   #runPublisher = '';
@@ -120,7 +118,6 @@ export class Router {
     const matches = this.#runMatches;
     if (matches === undefined) return;
     this.#runMatches = undefined;
-    this.#flushing = true;
     const { counters } = this.#context;
     for (let i = 0; i < this.#runCount; i++) {
       const run = this.#runs[i]!;
@@ -134,7 +131,6 @@ export class Router {
       }
     }
     this.#runCount = 0;
-    this.#flushing = false;
   }
 
   /** Sends a message that a member of a shared group never got to another member (MQTT 5.0 §4.8.2). */
@@ -168,7 +164,6 @@ export class Router {
 
   #deliverToGroups(message: Message, matches: Matches, from: Publisher | undefined): void {
     const runnable =
-      !this.#flushing &&
       !message.retain &&
       message.properties.length === 0 &&
       message.expiresAtMs === 0 &&
