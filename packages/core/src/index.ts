@@ -41,7 +41,7 @@ export type {
   PublishForm,
 } from './ports/channel.ts';
 export type { Clock } from './ports/clock.ts';
-export { FACT_BUCKETS } from './ports/cluster-state.ts';
+export { FACT_BUCKETS, factBucket } from './ports/cluster-state.ts';
 export type {
   ClusterState,
   FactChange,
@@ -52,8 +52,10 @@ export type {
   NodeState,
   SharedFact,
 } from './ports/cluster-state.ts';
-export { noPeers } from './ports/peers.ts';
-export type { Peers, RouteChange } from './ports/peers.ts';
+export { noPeers, nodeOfToken } from './ports/peers.ts';
+export type { Peers, Settleable, SubscriptionChange } from './ports/peers.ts';
+export { NodeTarget } from './route/node-route.ts';
+export { SharedFacts } from './route/shared-facts.ts';
 export type { Random } from './ports/random.ts';
 export type {
   AppendResult,

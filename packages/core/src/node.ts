@@ -1,5 +1,6 @@
 import { Connection } from './connection/connection.ts';
 import type { DeliveryContext, Outbox } from './delivery/outbox.ts';
+import type { QueueReader } from './delivery/queue-reader.ts';
 import { Router } from './delivery/router.ts';
 import type { SharedStrategy } from './delivery/shared-choice.ts';
 import type { Limits } from './limits.ts';
@@ -8,20 +9,27 @@ import type { ProtocolVersion, Will } from './packet.ts';
 import type { Access, Principal } from './ports/access.ts';
 import type { Channel, CloseReason, PacketEncoder } from './ports/channel.ts';
 import type { Clock } from './ports/clock.ts';
+import type { NodeIdentity, SharedFact } from './ports/cluster-state.ts';
 import type { Peers } from './ports/peers.ts';
 import type { Random } from './ports/random.ts';
 import type { Scheduler } from './ports/scheduler.ts';
 import type {
   DueEvents,
   DueWill,
+  OwnerToken,
+  QueuedMessage,
   SessionIncarnation,
+  SessionRef,
   StateStore,
   StoredSubscription,
 } from './ports/state-store.ts';
 import { RetainedIndex } from './retained/retained-index.ts';
+import { publishForm } from './route/matches.ts';
 import { RouteTable } from './route/route-table.ts';
 import { FilterSlice } from './route/filter-slice.ts';
+import { SharedFacts } from './route/shared-facts.ts';
 import { SessionTarget, Subscription, subscriptionWeight } from './route/subscription.ts';
+import type { RouteEntry } from './route/subscription.ts';
 import type { Counters, StoreOperation, WillCause } from './telemetry/counters.ts';
 import { TimerWheel } from './timer-wheel.ts';
 import { TopicTable } from './topic/topic.ts';
@@ -99,6 +107,9 @@ const CONGESTION_GRACE_MS = 500;
 /** Wills and session ends taken from the store in one piece. */
 const DUE_LIMIT = 500;
 
+/** Queues looked at again in one turn of the event loop. */
+const RECHECKS_PER_TURN = 100;
+
 interface Hold {
   readonly publisher: Connection;
   readonly outbox: Outbox;
@@ -111,12 +122,16 @@ interface Hold {
  */
 export class Node {
   readonly parts: NodeParts;
+  /** This life of the node. */
+  readonly identity: NodeIdentity;
   readonly limits: Limits;
   readonly counters: Counters;
   readonly topics: TopicTable;
-  readonly table: RouteTable<Subscription>;
+  readonly table: RouteTable<RouteEntry>;
   readonly retained: RetainedIndex;
   readonly router: Router;
+  /** What all nodes of the cluster share, as this one knows it. */
+  readonly facts: SharedFacts;
   readonly delivery: DeliveryContext;
   readonly timers: TimerWheel;
   /** Turns of the event loop, for what takes longer than one may. */
@@ -131,13 +146,13 @@ export class Node {
   readonly #open = new Set<Connection>();
   readonly #holds = new Map<Connection, Hold>();
   readonly #graceSpent = new Set<Outbox>();
-  readonly #incarnation: string;
   #connectionNumber = 0;
   #takingDue = false;
   #persistentRoutes = 0;
 
   constructor(parts: NodeParts) {
     this.parts = parts;
+    this.identity = { id: parts.nodeId, incarnation: parts.random.id() };
     this.limits = parts.limits;
     this.counters = parts.counters;
     this.timers = new TimerWheel(parts.clock.monotonicMs());
@@ -160,7 +175,7 @@ export class Node {
       retained: this.retained,
       sharedStrategy: parts.sharedStrategy,
     });
-    this.#incarnation = parts.random.id();
+    this.facts = new SharedFacts(this, this.identity);
   }
 
   /** Takes a new network connection. The result is what the decoder and the channel call. */
@@ -212,7 +227,7 @@ export class Node {
 
   nextToken(): string {
     this.#connectionNumber += 1;
-    return `${this.parts.nodeId}#${this.#incarnation}#${String(this.#connectionNumber)}`;
+    return `${this.identity.id}#${this.identity.incarnation}#${String(this.#connectionNumber)}`;
   }
 
   forget(connection: Connection): void {
@@ -224,10 +239,12 @@ export class Node {
 
   /** The persistent session as a destination; made when it is not known here yet. */
   targetOf(clientId: string, incarnation: SessionIncarnation): SessionTarget {
-    const known = this.#targets.get(clientId);
-    if (known?.incarnation === incarnation) return known;
-    const target = new SessionTarget(clientId, incarnation, true);
-    this.#targets.set(clientId, target);
+    const name = targetName(clientId, incarnation);
+    let target = this.#targets.get(name);
+    if (target === undefined) {
+      target = new SessionTarget(clientId, incarnation, true);
+      this.#targets.set(name, target);
+    }
     return target;
   }
 
@@ -267,10 +284,12 @@ export class Node {
   /** The session has ended: nothing is routed to it any more. Many routes leave the table in later turns. */
   endTarget(target: SessionTarget): void {
     target.ended = true;
-    if (this.#targets.get(target.clientId) === target) this.#targets.delete(target.clientId);
+    if (target.persistent) this.#targets.delete(targetName(target.clientId, target.incarnation));
+    const filters = [...target.subscriptions.keys()];
     void this.#removeRoutes(target, [...target.subscriptions.values()]);
     target.subscriptions.clear();
     target.subscriptionWeight = 0;
+    this.#announceRemoved(filters, target.persistent ? target : undefined);
   }
 
   async #removeRoutes(target: SessionTarget, routes: readonly Subscription[]): Promise<void> {
@@ -282,15 +301,112 @@ export class Node {
     }
   }
 
-  /** A session in the store has ended. */
-  endSession(clientId: string, incarnation: SessionIncarnation): void {
-    const target = this.#targets.get(clientId);
-    if (target?.incarnation === incarnation) this.endTarget(target);
+  /** A session in the store has ended, with these subscriptions. */
+  endSession(session: SessionRef, subscriptions: readonly StoredSubscription[]): void {
+    const target = this.#targets.get(targetName(session.clientId, session.incarnation));
+    if (target !== undefined) this.endTarget(target);
+    else {
+      this.#announceRemoved(
+        subscriptions.map(({ filter }) => filter),
+        session,
+      );
+    }
+  }
+
+  // What other nodes tell, through the peers.
+
+  /** A persistent session, on whatever node, has this subscription. */
+  addRemoteSubscription(session: SessionRef, stored: StoredSubscription): void {
+    const target = this.targetOf(session.clientId, session.incarnation);
+    const known = target.subscriptions.get(stored.filter);
+    if (known !== undefined && known.is(stored)) return;
+    this.router.flush();
+    this.addSubscription(target, stored);
+  }
+
+  removeRemoteSubscription(session: SessionRef, filter: string): void {
+    const target = this.#targets.get(targetName(session.clientId, session.incarnation));
+    if (target === undefined) return;
+    this.router.flush();
+    this.removeSubscription(target, filter);
+    if (target.subscriptions.size === 0 && target.outbox === undefined) {
+      this.#targets.delete(targetName(session.clientId, session.incarnation));
+    }
+  }
+
+  /** The subscriptions of persistent sessions in the route table. */
+  *sessionFacts(): Generator<SharedFact> {
+    for (const { clientId, incarnation, subscriptions } of this.#targets.values()) {
+      for (const [filter, subscription] of subscriptions) {
+        yield { kind: 'session', clientId, incarnation, filter, options: subscription.options };
+      }
+    }
+  }
+
+  /** Another node serves the session now: that is where hints go. */
+  sessionSeenAt(session: SessionRef, nodeId: string): void {
+    const target = this.#targets.get(targetName(session.clientId, session.incarnation));
+    if (target !== undefined) target.seenAt = nodeId;
+  }
+
+  /** Nothing that was known of the places of sessions can be relied on, or nothing about this node. */
+  forgetSeen(nodeId?: string): void {
+    for (const target of this.#targets.values()) {
+      if (nodeId === undefined || target.seenAt === nodeId) target.seenAt = undefined;
+    }
+  }
+
+  /** Another node has appended to a session's queue. False: the session is not connected here. */
+  onHint(session: SessionRef, sequence: number, queued: QueuedMessage): boolean {
+    const target = this.#targets.get(targetName(session.clientId, session.incarnation));
+    if (target?.reader === undefined) return false;
+    this.router.flush();
+    target.reader.onAppended(sequence, queued);
+    return true;
+  }
+
+  /** A QoS 0 message for a persistent session. False: the session is not connected here. */
+  onDeliver(
+    session: SessionRef,
+    message: Message,
+    retain: boolean,
+    subscriptionIds: readonly number[],
+  ): boolean {
+    const outbox = this.#targets.get(targetName(session.clientId, session.incarnation))?.outbox;
+    if (outbox === undefined) return false;
+    this.router.flush();
+    outbox.deliver(message, publishForm(outbox.version, subscriptionIds), 0, retain, undefined);
+    return true;
+  }
+
+  /** Another node's connection has claimed the session of `token`. */
+  onTakeOver(clientId: string, token: OwnerToken): void {
+    const connection = this.connections.get(clientId);
+    if (connection?.token === token) connection.takenOver();
+  }
+
+  /** Hints may have been lost: every connected persistent session looks at its queue again, a few per turn. */
+  recheckQueues(): void {
+    const readers: QueueReader[] = [];
+    for (const { reader } of this.#targets.values()) if (reader !== undefined) readers.push(reader);
+    const next = () => {
+      for (const reader of readers.splice(-RECHECKS_PER_TURN)) reader.recheck();
+      if (readers.length > 0) this.parts.scheduler.defer(next);
+    };
+    next();
+  }
+
+  #announceRemoved(filters: readonly string[], session: SessionRef | undefined): void {
+    if (filters.length === 0 || this.parts.peers.alone) return;
+    // Nobody waits: a route that stays too long costs an append to a session that is gone.
+    void this.parts.peers.announceSubscriptions(
+      filters.map((filter) => ({ change: 'remove', session, filter, options: '' })),
+    );
   }
 
   /** Carries out what a store call found to be due. */
   carryOut(due: DueEvents, cause: WillCause): void {
-    for (const ended of due.ended) this.endSession(ended.clientId, ended.incarnation);
+    for (const ended of due.ended) this.endSession(ended, ended.subscriptions);
     for (const will of due.wills) void this.#publishWill(will, cause);
   }
 
@@ -435,4 +551,9 @@ export class Node {
     }
     return message;
   }
+}
+
+/** Client ids are arbitrary text, incarnations are not. */
+function targetName(clientId: string, incarnation: SessionIncarnation): string {
+  return `${incarnation} ${clientId}`;
 }

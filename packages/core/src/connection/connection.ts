@@ -18,11 +18,12 @@ import type {
 } from '../packet.ts';
 import type { EnhancedAuthentication, Principal } from '../ports/access.ts';
 import type { Channel, ChannelHandler, CloseReason } from '../ports/channel.ts';
+import type { SubscriptionChange } from '../ports/peers.ts';
 import type { ClaimedSession, OwnerToken } from '../ports/state-store.ts';
 import { ReasonCode, connackReasonCode, disconnectReasonCode } from '../reason-code.ts';
 import { RetainedDelivery } from '../retained/retained-delivery.ts';
 import type { RetainedConsumer, RetainedRequest } from '../retained/retained-delivery.ts';
-import { SessionTarget } from '../route/subscription.ts';
+import { SessionTarget, packOptions } from '../route/subscription.ts';
 import { Timer } from '../timer-wheel.ts';
 import type { TimerOwner } from '../timer-wheel.ts';
 import { AckQueue } from './ack-queue.ts';
@@ -615,7 +616,10 @@ export class Connection
       return;
     }
     if (claimed.endedIncarnation !== undefined) {
-      node.endSession(clientId, claimed.endedIncarnation);
+      node.endSession(
+        { clientId, incarnation: claimed.endedIncarnation },
+        claimed.endedSubscriptions,
+      );
       node.counters.sessionEvents.discarded += 1;
     }
     // One that has claimed and waits for the access port or the store is not connected yet, and is taken over too.
@@ -650,22 +654,36 @@ export class Connection
       ? node.targetOf(clientId, claimed.incarnation)
       : new SessionTarget(clientId, claimed.incarnation, false);
     this.#target = target;
+    // If it ends here it is nowhere, unless another node says that it is there.
+    target.seenAt = '';
     const revoked: string[] = [];
+    const missing: SubscriptionChange[] = [];
     for (const subscription of claimed.subscriptions) {
       const allowed = await mayUse(this, subscription);
       if (this.closed) return;
       if (!allowed) revoked.push(subscription.filter);
       else if (target.subscriptions.get(subscription.filter)?.equals(subscription) !== true) {
         node.addSubscription(target, subscription);
+        missing.push({
+          change: 'add',
+          session: target,
+          filter: subscription.filter,
+          options: packOptions(subscription),
+        });
       }
     }
-    for (const filter of revoked) node.removeSubscription(target, filter);
-    if (target.subscriptions.size > claimed.subscriptions.length - revoked.length) {
-      // The last connection did not live to hear that the store had removed some.
+    // A node that died between storing a subscription and announcing it left it to us.
+    if (missing.length > 0) await node.parts.peers.announceSubscriptions(missing);
+    const kept = claimed.subscriptions.length - revoked.length;
+    if (target.subscriptions.size > kept) {
+      // Not only revoked: the last connection may not have lived to hear that the store had removed some.
       const stored = new Set(claimed.subscriptions.map(({ filter }) => filter));
-      for (const filter of [...target.subscriptions.keys()]) {
-        if (!stored.has(filter)) node.removeSubscription(target, filter);
-      }
+      for (const filter of revoked) stored.delete(filter);
+      const gone = [...target.subscriptions.keys()].filter((filter) => !stored.has(filter));
+      for (const filter of gone) node.removeSubscription(target, filter);
+      await node.parts.peers.announceSubscriptions(
+        gone.map((filter) => ({ change: 'remove', session: target, filter, options: '' })),
+      );
     }
     if (revoked.length === 0) return;
     try {
@@ -748,6 +766,12 @@ export class Connection
       this.#reader = reader;
       target.reader = reader;
       reader.start();
+      if (!node.parts.peers.alone) {
+        // What was appended before everybody knew where to send hints may have come without one.
+        void node.parts.peers.announceConnected(target).then(() => {
+          reader.recheck();
+        });
+      }
     }
     node.parts.events.connected?.(this.#info());
     node.parts.events.report({
@@ -1035,7 +1059,11 @@ export class Connection
     });
     if (node.connections.get(this.clientId) === this) node.connections.delete(this.clientId);
     node.parts.events.disconnected?.(this.#info(), reason);
-    if (reason === 'takeover') return;
+    if (reason === 'takeover') {
+      // Taken by whom, the new owner will tell, or the store.
+      if (target.seenAt === '') target.seenAt = undefined;
+      return;
+    }
     this.#release({ ...end, sentBelow });
   }
 
@@ -1056,6 +1084,7 @@ export class Connection
       .then(
         (result) => {
           if (result.outcome === 'ok') node.carryOut(result, 'connection_closed');
+          else if (this.#target?.seenAt === '') this.#target.seenAt = undefined;
         },
         (error: unknown) => {
           // The session stays claimed by a connection that is gone: a later claim, or the next sweep, ends it.

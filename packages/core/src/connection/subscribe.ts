@@ -1,9 +1,8 @@
 import type { SubscribePacket, SubscribeRequest, UnsubscribePacket } from '../packet.ts';
-import type { RouteChange } from '../ports/peers.ts';
 import type { StoredSubscription } from '../ports/state-store.ts';
 import { ReasonCode } from '../reason-code.ts';
 import { FilterSlice } from '../route/filter-slice.ts';
-import { subscriptionWeight } from '../route/subscription.ts';
+import { packOptions, subscriptionWeight } from '../route/subscription.ts';
 import type { SessionTarget } from '../route/subscription.ts';
 import { topicFilterProblem } from '../topic/filter.ts';
 import { parseShare } from '../topic/share.ts';
@@ -77,10 +76,16 @@ export async function subscribe(connection: Connection, packet: SubscribePacket)
     }
     created.push(node.addSubscription(target, subscription));
   }
-  await node.parts.peers.announceRoutes(
-    accepted.map((subscription) =>
-      routeChange('add', subscription.filter, target, node.parts.nodeId),
-    ),
+  await node.parts.peers.announceSubscriptions(
+    accepted
+      // What a clean session replaces is there already, for the other nodes.
+      .filter((_subscription, index) => target.persistent || created[index] === true)
+      .map((subscription) => ({
+        change: 'add',
+        session: target.persistent ? target : undefined,
+        filter: subscription.filter,
+        options: target.persistent ? packOptions(subscription) : '',
+      })),
   );
   connection.send({
     kind: 'suback',
@@ -108,7 +113,7 @@ export async function unsubscribe(
 ): Promise<void> {
   const { node } = connection;
   const target = connection.target!;
-  const removed = packet.filters.filter((filter) => target.subscriptions.has(filter));
+  const removed = [...new Set(packet.filters)].filter((filter) => target.subscriptions.has(filter));
   if (!(await store(connection, target, [], removed))) return;
   node.router.flush();
   const slice = new FilterSlice();
@@ -123,8 +128,13 @@ export async function unsubscribe(
     reasonCodes.push(existed ? ReasonCode.Success : ReasonCode.NoSubscriptionExisted);
     if (existed) connection.endRetained(filter);
   }
-  await node.parts.peers.announceRoutes(
-    removed.map((filter) => routeChange('remove', filter, target, node.parts.nodeId)),
+  await node.parts.peers.announceSubscriptions(
+    removed.map((filter) => ({
+      change: 'remove',
+      session: target.persistent ? target : undefined,
+      filter,
+      options: '',
+    })),
   );
   connection.send({ kind: 'unsuback', packetId: packet.packetId, reasonCodes });
 }
@@ -196,13 +206,4 @@ async function store(
     connection.storeLost('failed');
   }
   return !connection.closed;
-}
-
-function routeChange(
-  kind: 'add' | 'remove',
-  filter: string,
-  target: SessionTarget,
-  nodeId: string,
-): RouteChange {
-  return { kind, filter, target: target.persistent ? { session: target } : { node: nodeId } };
 }

@@ -7,7 +7,7 @@ import type { Clock } from '../ports/clock.ts';
 import { Awaiting, SendWindow } from '../session/send-window.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { SharedGroup } from '../route/route-table.ts';
-import type { Subscription } from '../route/subscription.ts';
+import type { RouteEntry } from '../route/subscription.ts';
 import { Deque } from './deque.ts';
 import { OutboundAliases } from './outbound-aliases.ts';
 
@@ -48,7 +48,7 @@ interface WaitingMessage {
   readonly qos: 1 | 2;
   readonly retain: boolean;
   /** The shared group it was chosen from: on disconnect another member gets it. */
-  readonly group: SharedGroup<Subscription> | undefined;
+  readonly group: SharedGroup<RouteEntry> | undefined;
 }
 
 /** Payloads from this size on are not copied into each subscriber's output. */
@@ -152,7 +152,7 @@ export class Outbox {
     form: PublishForm,
     qos: QoS,
     retain: boolean,
-    group: SharedGroup<Subscription> | undefined,
+    group: SharedGroup<RouteEntry> | undefined,
   ): void {
     if (!this.open) return;
     if (qos === 0) {
@@ -283,7 +283,7 @@ export class Outbox {
   }
 
   /** Ends the outbox. What was never sent and came from a shared group is handed to `redistribute`. */
-  close(redistribute: (message: Message, group: SharedGroup<Subscription>) => void): void {
+  close(redistribute: (message: Message, group: SharedGroup<RouteEntry>) => void): void {
     this.open = false;
     this.window.clear();
     const waiting = this.#waiting;

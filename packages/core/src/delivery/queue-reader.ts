@@ -125,6 +125,12 @@ export class QueueReader {
     this.#pump();
   }
 
+  /** Entries may have come without `onAppended`. */
+  recheck(): void {
+    this.#behind = true;
+    this.#pump();
+  }
+
   /** PUBACK, PUBREC or PUBCOMP from the client. */
   acknowledge(type: AckType, packetId: number, reasonCode: number): AckOutcome {
     const entry = this.#inflight.get(packetId);

@@ -2,14 +2,17 @@ import type { Message } from '../message.ts';
 import type { QoS } from '../packet.ts';
 import type { AppendResult, QueuedMessage, StateStore } from '../ports/state-store.ts';
 import type { Random } from '../ports/random.ts';
+import { nodeOfToken } from '../ports/peers.ts';
 import type { Peers } from '../ports/peers.ts';
 import { ReasonCode } from '../reason-code.ts';
 import type { RetainedIndex } from '../retained/retained-index.ts';
 import { Own, matchesOf, publishForm } from '../route/matches.ts';
 import type { DeliveryGroup, Matches, PersistentDelivery } from '../route/matches.ts';
 import type { RouteTable, SharedGroup } from '../route/route-table.ts';
-import type { SessionTarget, Subscription } from '../route/subscription.ts';
-import { chooseMember } from './shared-choice.ts';
+import { NodeRoute } from '../route/node-route.ts';
+import type { NodeTarget } from '../route/node-route.ts';
+import type { RouteEntry, SessionTarget, Subscription } from '../route/subscription.ts';
+import { chooseLocalMember, chooseMember } from './shared-choice.ts';
 import type { SharedStrategy } from './shared-choice.ts';
 import { PendingPublish } from './pending-publish.ts';
 import { Run } from './run.ts';
@@ -23,6 +26,7 @@ export interface Publisher {
 }
 
 const NO_IDENTIFIERS: readonly number[] = [];
+const NO_GROUPS: readonly string[] = [];
 
 /**
  * Takes a message to everybody who gets it: clean sessions here in memory, persistent sessions through their
@@ -30,7 +34,7 @@ const NO_IDENTIFIERS: readonly number[] = [];
  */
 export class Router {
   readonly #context: DeliveryContext;
-  readonly #table: RouteTable<Subscription>;
+  readonly #table: RouteTable<RouteEntry>;
   readonly #store: StateStore;
   readonly #peers: Peers;
   readonly #random: Random;
@@ -47,7 +51,7 @@ export class Router {
   constructor(
     context: DeliveryContext,
     parts: {
-      readonly table: RouteTable<Subscription>;
+      readonly table: RouteTable<RouteEntry>;
       readonly store: StateStore;
       readonly peers: Peers;
       readonly random: Random;
@@ -97,7 +101,8 @@ export class Router {
     for (const delivery of matches.persistent) {
       this.#deliverToPersistent(message, delivery, from, uid);
     }
-    for (const group of matches.shared) this.#deliverToShared(message, group, from, uid);
+    if (matches.shared.length > 0) this.#deliverToAllShared(message, matches, from, uid);
+    else for (const node of matches.nodes) this.#forward(node, message, true, NO_GROUPS);
     return this.#pending === undefined ? ReasonCode.Success : this.#finish();
   }
 
@@ -134,13 +139,33 @@ export class Router {
   }
 
   /** Sends a message that a member of a shared group never got to another member (MQTT 5.0 §4.8.2). */
-  redistribute(message: Message, group: SharedGroup<Subscription>): void {
+  redistribute(message: Message, group: SharedGroup<RouteEntry>): void {
     this.flush();
     // A member may end in the midst of a publish, whose acknowledgement still waits for what is pending.
     const outer = this.#pending;
     this.#pending = undefined;
-    this.#deliverToShared(message, group, undefined, '');
+    const node = this.#deliverToShared(message, group, undefined, '');
+    if (node !== undefined) this.#forward(node, message, false, [fullFilter(group)]);
     this.#pending = outer;
+  }
+
+  /**
+   * A message that another node published: to the clean sessions here when `plain`, and to one member here of each
+   * of `groups` (full filters). The message is borrowed.
+   */
+  deliverForwarded(message: Message, plain: boolean, groups: readonly string[]): void {
+    const matches = matchesOf(this.#table, message.topic);
+    if (plain) this.#deliverToGroups(message, matches, undefined);
+    if (groups.length === 0) return;
+    this.flush();
+    for (const group of matches.shared) {
+      if (!groups.includes(fullFilter(group))) continue;
+      const member = chooseLocalMember(group, message);
+      // The last member here left while the message was on its way: somebody else's turn.
+      if (member === undefined) this.redistribute(message.owned(), group);
+      else if (!(member instanceof NodeRoute))
+        this.#deliverToMember(message, group, member, undefined, '');
+    }
   }
 
   /** Delivers one retained message to one session because of a new subscription; at QoS > 0 to a persistent one through its queue. */
@@ -243,17 +268,62 @@ export class Router {
     this.#deliverTo(message, target, qos, retain, delivery.subscriptionIds, undefined, from, uid);
   }
 
-  #deliverToShared(
+  /** One member of each group; what goes to another node goes there in one piece. */
+  #deliverToAllShared(
     message: Message,
-    group: SharedGroup<Subscription>,
+    matches: Matches,
     from: Publisher | undefined,
     uid: string,
   ): void {
+    const elsewhere = new Map<NodeTarget, string[]>();
+    for (const group of matches.shared) {
+      const node = this.#deliverToShared(message, group, from, uid);
+      if (node === undefined) continue;
+      const groups = elsewhere.get(node);
+      if (groups === undefined) elsewhere.set(node, [fullFilter(group)]);
+      else groups.push(fullFilter(group));
+    }
+    for (const node of matches.nodes) {
+      this.#forward(node, message, true, elsewhere.get(node) ?? NO_GROUPS);
+      elsewhere.delete(node);
+    }
+    for (const [node, groups] of elsewhere) this.#forward(node, message, false, groups);
+  }
+
+  #forward(node: NodeTarget, message: Message, plain: boolean, groups: readonly string[]): void {
+    if (message.qos === 0) {
+      this.#peers.forward(node, message, plain, groups, undefined);
+      return;
+    }
+    this.#pending ??= new PendingPublish();
+    this.#pending.expect();
+    this.#peers.forward(node, message, plain, groups, this.#pending);
+  }
+
+  /** Delivers to the chosen member; returns the node where that is, when it is another one. */
+  #deliverToShared(
+    message: Message,
+    group: SharedGroup<RouteEntry>,
+    from: Publisher | undefined,
+    uid: string,
+  ): NodeTarget | undefined {
     const member = chooseMember(group, message, this.#sharedStrategy, this.#random);
     if (member === undefined) {
       this.#context.counters.messagesDropped.offline_qos0 += 1;
-      return;
+      return undefined;
     }
+    if (member instanceof NodeRoute) return member.node;
+    this.#deliverToMember(message, group, member, from, uid);
+    return undefined;
+  }
+
+  #deliverToMember(
+    message: Message,
+    group: SharedGroup<RouteEntry>,
+    member: Subscription,
+    from: Publisher | undefined,
+    uid: string,
+  ): void {
     const qos = message.qos < member.qos ? message.qos : member.qos;
     const retain = message.retain && member.retainAsPublished;
     const subscriptionIds = member.identifier === 0 ? NO_IDENTIFIERS : [member.identifier];
@@ -266,7 +336,7 @@ export class Router {
     qos: QoS,
     retain: boolean,
     subscriptionIds: readonly number[],
-    group: SharedGroup<Subscription> | undefined,
+    group: SharedGroup<RouteEntry> | undefined,
     from: Publisher | undefined,
     uid: string,
   ): void {
@@ -283,12 +353,65 @@ export class Router {
     }
     const outbox = target.outbox;
     if (outbox === undefined) {
-      this.#context.counters.messagesDropped.offline_qos0 += 1;
+      this.#deliverElsewhere(message, target, retain, subscriptionIds);
       return;
     }
     // Of a shared group: no member was free.
     if (from !== undefined && outbox.congested) from.holdFor(outbox);
     outbox.deliver(message, publishForm(outbox.version, subscriptionIds), qos, retain, group);
+  }
+
+  /** QoS 0 to a persistent session that is not connected here: to where it is, if anywhere. */
+  #deliverElsewhere(
+    message: Message,
+    target: SessionTarget,
+    retain: boolean,
+    subscriptionIds: readonly number[],
+  ): void {
+    const { counters } = this.#context;
+    if (!target.persistent || target.seenAt === '' || this.#peers.alone) {
+      counters.messagesDropped.offline_qos0 += 1;
+      return;
+    }
+    const owned = message.owned();
+    this.#whenLocated(target, (nodeId) => {
+      if (nodeId === '') {
+        counters.messagesDropped.offline_qos0 += 1;
+        return;
+      }
+      this.#peers.deliverAt(nodeId, target, owned, retain, subscriptionIds, () => {
+        if (target.seenAt === nodeId) target.seenAt = undefined;
+        counters.messagesDropped.offline_qos0 += 1;
+      });
+    });
+  }
+
+  /** Tells the node that serves the session, if one does, of a new entry of its queue. */
+  #hint(target: SessionTarget, sequence: number, queued: QueuedMessage): void {
+    if (this.#peers.alone || target.seenAt === '') return;
+    this.#whenLocated(target, (nodeId) => {
+      if (nodeId === '') return;
+      this.#peers.hint(nodeId, target, sequence, queued, () => {
+        if (target.seenAt !== nodeId) return;
+        // It has moved, and its new owner may have read the queue before this entry was there: ask again.
+        target.seenAt = undefined;
+        this.#hint(target, sequence, queued);
+      });
+    });
+  }
+
+  #whenLocated(target: SessionTarget, found: (nodeId: string) => void): void {
+    if (target.seenAt !== undefined) {
+      found(target.seenAt);
+      return;
+    }
+    this.#store.owner(target, (token) => {
+      // Connected here in the meantime: its reader finds the entry, or was told.
+      if (target.outbox !== undefined || token === undefined) return;
+      const nodeId = token === '' ? '' : nodeOfToken(token);
+      target.seenAt ??= nodeId;
+      found(nodeId);
+    });
   }
 
   #append(
@@ -304,7 +427,7 @@ export class Router {
       switch (result.outcome) {
         case 'kept':
           messagesDropped.queue_full += result.dropped;
-          if (target.reader === undefined) this.#peers.hint(target, result.sequence, queued);
+          if (target.reader === undefined) this.#hint(target, result.sequence, queued);
           else target.reader.onAppended(result.sequence, queued);
           break;
         case 'full':
@@ -359,4 +482,8 @@ export class Router {
     this.#pending = undefined;
     return pending.reasonCode;
   }
+}
+
+function fullFilter({ share, filter }: SharedGroup<RouteEntry>): string {
+  return `$share/${share}/${filter}`;
 }

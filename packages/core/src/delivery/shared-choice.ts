@@ -1,51 +1,87 @@
+import type { Message } from '../message.ts';
 import type { Random } from '../ports/random.ts';
+import { NodeRoute } from '../route/node-route.ts';
 import type { SharedGroup } from '../route/route-table.ts';
-import type { Subscription } from '../route/subscription.ts';
+import type { RouteEntry } from '../route/subscription.ts';
 import { hashBytes } from '../topic/topic.ts';
 import { utf8Bytes } from '../topic/utf8.ts';
-import type { Message } from '../message.ts';
 
-/** How the member of a shared group that gets a message is chosen. `local-first` and `round-robin` are equal on one node. */
+/** How the member of a shared group that gets a message is chosen. */
 export type SharedStrategy =
   'round-robin' | 'random' | 'sticky' | 'hash-client-id' | 'hash-topic' | 'local-first';
+
+/** How well a member can take a message now. */
+const Fitness = { None: 0, Away: 1, Behind: 2, Elsewhere: 3, Here: 4 } as const;
 
 /**
  * Picks the one member of a shared group that gets `message` (MQTT 5.0 §4.8.2): one with a connection that can take
  * messages, else one that is connected but behind, else one that is away and whose session keeps the message.
- * `undefined` when there is none: no member at all, or all are away and the message has QoS 0.
+ * `undefined` when there is none: all are away and the message has QoS 0.
  */
 export function chooseMember(
-  group: SharedGroup<Subscription>,
+  group: SharedGroup<RouteEntry>,
   message: Message,
   strategy: SharedStrategy,
   random: Random,
-): Subscription | undefined {
+): RouteEntry | undefined {
   const { members } = group;
-  const count = members.length;
-  if (count === 0) return undefined;
   const start = firstChoice(group, message, strategy, random);
-  let chosen = -1;
-  let behind = -1;
-  let away = -1;
-  for (let step = 0; step < count && chosen < 0; step++) {
-    const index = (start + step) % count;
-    const member = members[index]!;
-    const { outbox, persistent, ended } = member.target;
-    if (outbox?.open === true) {
-      if (!outbox.congested) chosen = index;
-      else if (behind < 0) behind = index;
-    } else if (away < 0 && persistent && !ended && message.qos > 0 && member.qos > 0) {
-      away = index;
-    }
+  let best = -1;
+  let bestFitness: number = Fitness.None;
+  for (let step = 0; step < members.length; step++) {
+    const index = (start + step) % members.length;
+    let fitness = fitnessOf(members[index]!, message);
+    // Only this strategy cares where a member is connected.
+    if (strategy !== 'local-first' && fitness === Fitness.Elsewhere) fitness = Fitness.Here;
+    if (fitness <= bestFitness) continue;
+    best = index;
+    bestFitness = fitness;
+    if (fitness === Fitness.Here) break;
   }
-  if (chosen < 0) chosen = behind < 0 ? away : behind;
-  if (chosen < 0) return undefined;
-  group.cursor = strategy === 'sticky' ? chosen : chosen + 1;
-  return members[chosen];
+  if (best < 0) return undefined;
+  group.cursor = strategy === 'sticky' ? best : best + 1;
+  return members[best];
+}
+
+/** The same among the members that are connected here, for a message that another node has assigned to this one. */
+export function chooseLocalMember(
+  group: SharedGroup<RouteEntry>,
+  message: Message,
+): RouteEntry | undefined {
+  const { members } = group;
+  let fallback: RouteEntry | undefined;
+  for (let step = 0; step < members.length; step++) {
+    const index = (group.cursor + step) % members.length;
+    const member = members[index]!;
+    if (member instanceof NodeRoute || member.target.outbox === undefined) continue;
+    if (fitnessOf(member, message) === Fitness.Here) {
+      group.cursor = index + 1;
+      return member;
+    }
+    fallback ??= member;
+  }
+  return fallback;
+}
+
+function fitnessOf(member: RouteEntry, message: Message): number {
+  if (member instanceof NodeRoute) {
+    return member.node.available ? Fitness.Elsewhere : Fitness.Behind;
+  }
+  const { outbox, persistent, ended, seenAt } = member.target;
+  if (ended) return Fitness.None;
+  if (outbox !== undefined) {
+    if (!outbox.open) return persistent && message.qos > 0 && member.qos > 0 ? Fitness.Away : 0;
+    return outbox.congested ? Fitness.Behind : Fitness.Here;
+  }
+  if (!persistent) return Fitness.None;
+  if (seenAt !== undefined && seenAt !== '') return Fitness.Elsewhere;
+  // Where nobody knows, the store is asked.
+  const keeps = seenAt === undefined || (message.qos > 0 && member.qos > 0);
+  return keeps ? Fitness.Away : Fitness.None;
 }
 
 function firstChoice(
-  group: SharedGroup<Subscription>,
+  group: SharedGroup<RouteEntry>,
   message: Message,
   strategy: SharedStrategy,
   random: Random,

@@ -1,40 +1,95 @@
 import type { Message } from '../message.ts';
-import type { QueuedMessage, SessionRef } from './state-store.ts';
+import type { NodeTarget } from '../route/node-route.ts';
+import type { OwnerToken, QueuedMessage, SessionRef } from './state-store.ts';
 
-/** A change of the route table that every node must know. */
-export interface RouteChange {
-  readonly kind: 'add' | 'remove';
+/** A change of this node's own subscriptions that every node must know. */
+export interface SubscriptionChange {
+  readonly change: 'add' | 'remove';
+  /** The persistent session; `undefined`: a clean session of this node. */
+  readonly session: SessionRef | undefined;
+  /** As the client wrote it, `$share/...` included. */
   readonly filter: string;
-  /** Node that has a clean session with this filter, or the persistent session. */
-  readonly target: { readonly node: string } | { readonly session: SessionRef };
+  /** Of a persistent session's subscription, opaque to the peers; '' otherwise. */
+  readonly options: string;
+}
+
+/** Told once when something has been dealt with, whatever came of it. */
+export interface Settleable {
+  settle(): void;
 }
 
 /**
- * The other nodes. On a single node nothing is here and everything resolves at once (`noPeers`).
+ * The other nodes. On a single node nobody is there and everything resolves at once (`noPeers`).
+ *
+ * What is sent to one node (`forward`, `hint`, `deliverAt`, `takeOver`) arrives in the order of the calls.
  */
 export interface Peers {
-  /** Resolves when each serving node has applied the changes or lost its lease: SUBACK may go out. */
-  announceRoutes(changes: readonly RouteChange[]): Promise<void>;
+  /** There is no other node and never will be. */
+  readonly alone: boolean;
   /**
-   * Hands a message to the clean sessions of another node. `done(true)`: that node accepted it, or is dead.
-   * Frames of one call order stay in order.
+   * Resolves when each serving node has applied the changes or has lost its lease: SUBACK or UNSUBACK may go out (P4).
+   * Changes of clean sessions are counted per filter: only the first and the last cost traffic.
    */
-  forward(node: string, message: Message, done: (accepted: boolean) => void): void;
-  /** Tells the node where the session was last seen that its queue has a new entry. */
-  hint(session: SessionRef, sequence: number, message: QueuedMessage): void;
-  /** Tells the node of `token` that its connection lost the session: it closes it with 0x8E. */
-  takeOver(clientId: string, token: string): void;
-  /** Resolves when every node knows that the topic has (or no longer has) a retained message. */
+  announceSubscriptions(changes: readonly SubscriptionChange[]): Promise<void>;
+  /** Resolves when every serving node knows that the topic has (or no longer has) a retained message. */
   announceRetained(topic: string, exists: boolean): Promise<void>;
+  /**
+   * A persistent session is connected here now. Resolves when every serving node knows where to send hints: what was
+   * appended before that may have come without one.
+   */
+  announceConnected(session: SessionRef): Promise<void>;
+  /**
+   * Hands a message to the clean sessions of another node: to those with matching subscriptions when `plain`, and to
+   * one member of each of `groups` (full filters). `pending` is settled when that node has accepted the message, or
+   * is dead; without it nobody waits (QoS 0). The message is borrowed: it is encoded before this returns.
+   */
+  forward(
+    node: NodeTarget,
+    message: Message,
+    plain: boolean,
+    groups: readonly string[],
+    pending: Settleable | undefined,
+  ): void;
+  /**
+   * Tells a node that the queue of a session has a new entry, with a copy of it. `notHere` is called when the session
+   * is not connected there, or the node cannot be told.
+   */
+  hint(
+    nodeId: string,
+    session: SessionRef,
+    sequence: number,
+    queued: QueuedMessage,
+    notHere: () => void,
+  ): void;
+  /** Hands a QoS 0 message to a persistent session that is connected to another node. Best effort. */
+  deliverAt(
+    nodeId: string,
+    session: SessionRef,
+    message: Message,
+    retain: boolean,
+    subscriptionIds: readonly number[],
+    notHere: () => void,
+  ): void;
+  /** Tells the node of `token` that its connection lost the session: it closes it with 0x8E. */
+  takeOver(clientId: string, token: OwnerToken): void;
 }
 
 /** The only node of its cluster. */
 export const noPeers: Peers = {
-  announceRoutes: () => Promise.resolve(),
-  forward: (_node, _message, done) => {
-    done(true);
+  alone: true,
+  announceSubscriptions: () => Promise.resolve(),
+  announceRetained: () => Promise.resolve(),
+  announceConnected: () => Promise.resolve(),
+  forward: (_node, _message, _plain, _groups, pending) => {
+    pending?.settle();
   },
   hint: () => undefined,
+  deliverAt: () => undefined,
   takeOver: () => undefined,
-  announceRetained: () => Promise.resolve(),
 };
+
+/** The node that a token names: tokens are `<node>#<node incarnation>#<connection>`. */
+export function nodeOfToken(token: OwnerToken): string {
+  const end = token.indexOf('#');
+  return end < 0 ? '' : token.slice(0, end);
+}

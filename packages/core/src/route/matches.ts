@@ -2,7 +2,9 @@ import type { Outbox } from '../delivery/outbox.ts';
 import type { ProtocolVersion, QoS } from '../packet.ts';
 import type { PublishForm } from '../ports/channel.ts';
 import type { RouteTable, SharedGroup } from './route-table.ts';
-import type { SessionTarget, Subscription } from './subscription.ts';
+import { NodeRoute } from './node-route.ts';
+import type { NodeTarget } from './node-route.ts';
+import type { RouteEntry, SessionTarget, Subscription } from './subscription.ts';
 import type { Topic } from '../topic/topic.ts';
 
 /** Whether a delivery concerns messages that its own client published: No Local [MQTT-3.8.3-3]. */
@@ -62,26 +64,31 @@ export class Matches {
   readonly exactRevision: number;
   readonly groups: readonly DeliveryGroup[];
   readonly persistent: readonly PersistentDelivery[];
-  readonly shared: readonly SharedGroup<Subscription>[];
+  readonly shared: readonly SharedGroup<RouteEntry>[];
+  /** Other nodes that have clean sessions with matching subscriptions. */
+  readonly nodes: readonly NodeTarget[];
   /** The only delivery is to one clean session: the most common case, worth its own path. */
   readonly single: Outbox | undefined;
 
   constructor(
-    table: RouteTable<Subscription>,
+    table: RouteTable<RouteEntry>,
     topic: Topic,
     groups: readonly DeliveryGroup[],
     persistent: readonly PersistentDelivery[],
-    shared: readonly SharedGroup<Subscription>[],
+    shared: readonly SharedGroup<RouteEntry>[],
+    nodes: readonly NodeTarget[],
   ) {
     this.wildcardRevision = table.wildcardRevision;
     this.exactRevision = table.exactRevision(topic.hash);
     this.groups = groups;
     this.persistent = persistent;
     this.shared = shared;
+    this.nodes = nodes;
     this.single =
       groups.length === 1 &&
       persistent.length === 0 &&
       shared.length === 0 &&
+      nodes.length === 0 &&
       groups[0]?.own === Own.Any &&
       groups[0].members.length === 1
         ? groups[0].members[0]
@@ -89,12 +96,17 @@ export class Matches {
   }
 
   get empty(): boolean {
-    return this.groups.length === 0 && this.persistent.length === 0 && this.shared.length === 0;
+    return (
+      this.groups.length === 0 &&
+      this.persistent.length === 0 &&
+      this.shared.length === 0 &&
+      this.nodes.length === 0
+    );
   }
 }
 
 /** The matches of a topic, from the topic itself while the route table has not changed under them. */
-export function matchesOf(table: RouteTable<Subscription>, topic: Topic): Matches {
+export function matchesOf(table: RouteTable<RouteEntry>, topic: Topic): Matches {
   const known = topic.matches;
   if (
     known !== undefined &&
@@ -108,12 +120,17 @@ export function matchesOf(table: RouteTable<Subscription>, topic: Topic): Matche
   return matches;
 }
 
-function findMatches(table: RouteTable<Subscription>, topic: Topic): Matches {
+function findMatches(table: RouteTable<RouteEntry>, topic: Topic): Matches {
   const routes: Subscription[] = [];
-  const shared: SharedGroup<Subscription>[] = [];
+  const shared: SharedGroup<RouteEntry>[] = [];
+  const nodes = new Set<NodeTarget>();
   let filters = 0;
   table.match(topic.name, {
     route: (route) => {
+      if (route instanceof NodeRoute) {
+        nodes.add(route.node);
+        return;
+      }
       if (routes.length === 0 || routes[routes.length - 1]?.filter !== route.filter) filters += 1;
       routes.push(route);
     },
@@ -134,7 +151,7 @@ function findMatches(table: RouteTable<Subscription>, topic: Topic): Matches {
     }
     for (const routesOfTarget of byTarget.values()) builder.addAll(routesOfTarget);
   }
-  return new Matches(table, topic, builder.groups, builder.persistent, shared);
+  return new Matches(table, topic, builder.groups, builder.persistent, shared, [...nodes]);
 }
 
 class MatchesBuilder {

@@ -2,6 +2,7 @@ import type { QoS } from '../packet.ts';
 import type { SessionIncarnation, SessionRef, StoredSubscription } from '../ports/state-store.ts';
 import type { Outbox } from '../delivery/outbox.ts';
 import type { QueueReader } from '../delivery/queue-reader.ts';
+import type { NodeRoute } from './node-route.ts';
 import type { Route } from './route-table.ts';
 
 /**
@@ -18,6 +19,11 @@ export class SessionTarget implements SessionRef {
   outbox: Outbox | undefined = undefined;
   /** Delivers the queue of a persistent session while a connection on this node serves it. */
   reader: QueueReader | undefined = undefined;
+  /**
+   * Id of the other node that serves the session, '' for none, `undefined` when that is not known. Kept for
+   * persistent sessions that are not connected here.
+   */
+  seenAt: string | undefined = undefined;
   /** By the full filter as the client wrote it. */
   readonly subscriptions = new Map<string, Subscription>();
   /** `subscriptionWeight` of all of them. */
@@ -84,6 +90,58 @@ export class Subscription implements Route {
   get retainAsPublished(): boolean {
     return (this.#options & RETAIN_AS_PUBLISHED) !== 0;
   }
+
+  /** Whether it has the options of `stored`, as far as delivery goes. */
+  is(stored: StoredSubscription): boolean {
+    return (
+      this.qos === stored.qos &&
+      this.noLocal === stored.noLocal &&
+      this.retainAsPublished === stored.retainAsPublished &&
+      this.identifier === stored.subscriptionIdentifier
+    );
+  }
+
+  /** As text, for other nodes. Retain Handling is over once SUBSCRIBE was handled. */
+  get options(): string {
+    return packOptions({ ...this.stored, retainHandling: 0 });
+  }
+
+  get stored(): StoredSubscription {
+    return {
+      filter: this.share === '' ? this.filter : `$share/${this.share}/${this.filter}`,
+      qos: this.qos,
+      noLocal: this.noLocal,
+      retainAsPublished: this.retainAsPublished,
+      retainHandling: 0,
+      subscriptionIdentifier: this.identifier,
+    };
+  }
+}
+
+/** What the route table holds: subscriptions of sessions, and other nodes that have clean sessions subscribed. */
+export type RouteEntry = Subscription | NodeRoute;
+
+/** The options of a subscription as text, for other nodes; `unpackOptions` reads it. */
+export function packOptions(stored: StoredSubscription): string {
+  const flags =
+    stored.qos |
+    (stored.noLocal ? NO_LOCAL : 0) |
+    (stored.retainAsPublished ? RETAIN_AS_PUBLISHED : 0) |
+    (stored.retainHandling << 4);
+  return `${String(flags)} ${String(stored.subscriptionIdentifier)}`;
+}
+
+export function unpackOptions(filter: string, options: string): StoredSubscription {
+  const space = options.indexOf(' ');
+  const flags = Number(options.slice(0, space));
+  return {
+    filter,
+    qos: (flags & QOS) as QoS,
+    noLocal: (flags & NO_LOCAL) !== 0,
+    retainAsPublished: (flags & RETAIN_AS_PUBLISHED) !== 0,
+    retainHandling: ((flags >> 4) & 3) as 0 | 1 | 2,
+    subscriptionIdentifier: Number(options.slice(space + 1)),
+  };
 }
 
 function optionBits({ qos, noLocal, retainAsPublished }: Options): number {
