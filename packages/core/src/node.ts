@@ -243,6 +243,7 @@ export class Node {
     let target = this.#targets.get(name);
     if (target === undefined) {
       target = new SessionTarget(clientId, incarnation, true);
+      if (!this.parts.peers.alone) target.seenAt = undefined;
       this.#targets.set(name, target);
     }
     return target;

@@ -23,7 +23,7 @@ export class SessionTarget implements SessionRef {
    * Id of the other node that serves the session, '' for none, `undefined` when that is not known. Kept for
    * persistent sessions that are not connected here.
    */
-  seenAt: string | undefined = undefined;
+  seenAt: string | undefined = '';
   /** By the full filter as the client wrote it. */
   readonly subscriptions = new Map<string, Subscription>();
   /** `subscriptionWeight` of all of them. */
