@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { TestBroker } from '@shoalmq/testkit';
+import { TestBroker, TestNode } from '@shoalmq/testkit';
 import type { ByteClient } from '@shoalmq/testkit';
 
 const versions = [3, 4, 5] as const;
@@ -152,3 +152,38 @@ test.concurrent(
     }
   },
 );
+
+test.each([1, 2, 10, 60, 3_600, 65_535])(
+  '[MQTT-3.1.2-22][MQTT3-3.1.2-24] a keep alive of %s s ends one and a half times later, and at most 500 ms after that',
+  async (keepalive) => {
+    for (const version of versions) {
+      const node = new TestNode();
+      await node.pass(137);
+      const client = await node.connect({ version, keepalive });
+      await node.pass(keepalive * 1_000);
+      client.send({ cmd: 'pingreq' });
+      await node.settle();
+      expect(client.packets()).toMatchObject([{ cmd: 'pingresp' }]);
+
+      await node.pass(keepalive * 1_500 - 1);
+      expect(client.channel.ended).toBe(false);
+      await node.pass(251);
+      await node.pass(250);
+      expect(client.channel.ended).toBe(true);
+      const last = client.packets();
+      expect(last).toMatchObject(version === 5 ? [{ cmd: 'disconnect', reasonCode: 0x8d }] : []);
+      expect(node.counters.connectionsClosed.keepalive_timeout).toBe(1);
+    }
+  },
+);
+
+test('a client that is not heard because the process stood still is not taken for dead', async () => {
+  const node = new TestNode();
+  const client = await node.connect({ keepalive: 1 });
+  node.clock.advance(5_000);
+  node.node.tick(4_900);
+  await node.settle();
+  expect(client.channel.ended).toBe(false);
+  await node.pass(2_000);
+  expect(client.channel.ended).toBe(true);
+});
