@@ -53,14 +53,14 @@ export function build(path) {
 }
 
 /**
- * Installs Debian packages for commands that are missing, where that is possible: as root, with apt-get. The services
- * that come with a package are neither started nor left enabled.
+ * Installs Debian packages that are missing, where that is possible: as root, with apt-get. The services that come
+ * with a package are neither started nor left enabled.
  *
- * @param packages Debian package to the command it is needed for
+ * @param packages Debian package to what it is needed for: `command`, or a module `pythonModule` of Debian's Python
  * @returns one line that says what is still to be installed, or undefined.
  */
 export function installSystemPackages(packages) {
-  const missing = () => Object.keys(packages).filter((name) => !hasCommand(packages[name]));
+  const missing = () => Object.keys(packages).filter((name) => !isThere(packages[name]));
   const wanted = missing();
   if (wanted.length > 0 && process.getuid?.() === 0 && hasCommand('apt-get')) {
     say(`Installing ${wanted.join(', ')} ...`);
@@ -69,8 +69,8 @@ export function installSystemPackages(packages) {
   }
   const left = missing();
   if (left.length === 0) return undefined;
-  const commands = left.map((name) => packages[name]).join(' and ');
-  return `Please install ${commands}; on Debian: sudo apt-get install ${left.join(' ')}`;
+  const wishes = left.map((name) => packages[name].command ?? packages[name].pythonModule);
+  return `Please install ${wishes.join(' and ')}; on Debian: sudo apt-get install ${left.join(' ')}`;
 }
 
 /** Prints for the user; standard output stays free for the program. */
@@ -107,6 +107,11 @@ function aptInstall(names) {
   } finally {
     if (ownPolicy) rmSync(POLICY_FILE, { force: true });
   }
+}
+
+function isThere({ command, pythonModule }) {
+  if (command !== undefined) return hasCommand(command);
+  return run('/usr/bin/python3', ['-c', `import ${pythonModule}`]).ok;
 }
 
 /** Whether a command is found, also in the directories of daemons, which only root has in its PATH. */

@@ -12,8 +12,9 @@ const PROJECT_TIMEOUT_MS = 15 * 60_000;
 requireNode();
 installPackages();
 const hint = installSystemPackages({
-  mosquitto: 'mosquitto',
-  'mosquitto-clients': 'mosquitto_pub',
+  mosquitto: { command: 'mosquitto' },
+  'mosquitto-clients': { command: 'mosquitto_pub' },
+  'python3-paho-mqtt': { pythonModule: 'paho.mqtt.client' },
   'redis-server': 'redis-server',
 });
 if (hint) say(hint);

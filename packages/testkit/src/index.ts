@@ -22,6 +22,8 @@ export type {
 } from './contract/state-store-contract.ts';
 export type { StateStoreLimits } from './contract/state-store-model.ts';
 export { FakeClock } from './fake-clock.ts';
+export { FlakyProxy } from './flaky-proxy.ts';
+export type { Mischief } from './flaky-proxy.ts';
 export { MemoryChannel } from './memory-channel.ts';
 export type { ByteReceiver } from './memory-channel.ts';
 export { MemoryClusterState } from './memory-cluster-state.ts';
@@ -29,6 +31,8 @@ export type { ClusterSnapshot, MemoryClusterStateOptions } from './memory-cluste
 export { hasRedisServer, RedisCluster, RedisProcess } from './redis-process.ts';
 export type { RedisProcessOptions } from './redis-process.ts';
 export { SeededRandom } from './seeded-random.ts';
+export { SHOAL_MAIN, ShoalProcess } from './shoal-process.ts';
+export type { ShoalProcessOptions } from './shoal-process.ts';
 export { MemoryClient, TestNode } from './test-node.ts';
 export type { BatchedPublish, TestNodeOptions } from './test-node.ts';
 export { topicOf } from './topic.ts';

@@ -1,0 +1,128 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+
+/** The `shoal` command as `tsc -b` leaves it. */
+export const SHOAL_MAIN = fileURLToPath(new URL('../../broker/dist/main.js', import.meta.url));
+
+const STOP_MS_MAX = 10_000;
+
+export interface ShoalProcessOptions {
+  /** Arguments of `shoal start`, after those for the ports. */
+  readonly args?: readonly string[];
+  /** Over the environment of this process. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/**
+ * `shoal start` as a process of its own, on free ports of 127.0.0.1. Disposing of it stops it.
+ *
+ * ```ts
+ * await using shoal = await ShoalProcess.start({ args: ['--set', 'sys.intervalSeconds=1'] });
+ * ```
+ */
+export class ShoalProcess implements AsyncDisposable {
+  readonly port: number;
+  readonly httpPort: number;
+  /** What it has printed on standard output: the log, a JSON object per line. */
+  readonly lines: readonly string[];
+  readonly #child: ChildProcessByStdio<null, Readable, Readable>;
+
+  private constructor(
+    child: ChildProcessByStdio<null, Readable, Readable>,
+    lines: readonly string[],
+    { port, httpPort }: { readonly port: number; readonly httpPort: number },
+  ) {
+    this.#child = child;
+    this.lines = lines;
+    this.port = port;
+    this.httpPort = httpPort;
+  }
+
+  /**
+   * Resolves when it listens.
+   *
+   * @throws Error with everything it printed, when it ends before.
+   */
+  static async start({ args = [], env = {} }: ShoalProcessOptions = {}): Promise<ShoalProcess> {
+    const httpPort = await freePort();
+    const child = spawn(
+      process.execPath,
+      [SHOAL_MAIN, 'start', '--port', '0', '--http-port', String(httpPort), ...args],
+      // Options of this process, such as those of a test runner, are not meant for the broker.
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: '', ...env } },
+    );
+    const lines: string[] = [];
+    let errors = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      errors += chunk.toString();
+    });
+    const port = await new Promise<number>((resolve, reject) => {
+      createInterface({ input: child.stdout }).on('line', (line) => {
+        lines.push(line);
+        const listening = listeningPort(line);
+        if (listening !== undefined) resolve(listening);
+      });
+      child.once('error', reject);
+      child.once('close', () => {
+        reject(new Error(`shoal did not start: ${[...lines, errors].join('\n')}`));
+      });
+    });
+    return new ShoalProcess(child, lines, { port, httpPort });
+  }
+
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
+  /** Ends it with SIGTERM, after ten seconds with SIGKILL; resolves with its exit code, `null` when it was killed. */
+  async stop(): Promise<number | null> {
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS_MAX);
+    try {
+      return await this.#end('SIGTERM');
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Ends it with SIGKILL, as a crash does. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    const child = this.#child;
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill(signal);
+      await once(child, 'exit');
+    }
+    return child.exitCode;
+  }
+}
+
+/** The port in the log line that says where the broker listens. */
+function listeningPort(line: string): number | undefined {
+  if (!line.startsWith('{')) return undefined;
+  const { event, mqtt } = JSON.parse(line) as { event?: unknown; mqtt?: unknown };
+  if (event !== 'broker.listening' || typeof mqtt !== 'string') return undefined;
+  return Number(mqtt.slice(mqtt.lastIndexOf(':') + 1));
+}
+
+/** A port of 127.0.0.1 that was free a moment ago: 0 would turn the operations port off. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
