@@ -2,14 +2,14 @@ import { expect, test } from '@jest/globals';
 import { SeededRandom, TestNode, topicOf } from '@shoalmq/testkit';
 import { Message } from '../src/message.ts';
 import { RetainedDelivery } from '../src/retained/retained-delivery.ts';
-import type { RetainedRequest } from '../src/retained/retained-delivery.ts';
+import type { RetainedConsumer, RetainedRequest } from '../src/retained/retained-delivery.ts';
 import { RetainedIndex } from '../src/retained/retained-index.ts';
 import { Turns } from '../src/turns.ts';
 
 type Parts = ConstructorParameters<typeof RetainedDelivery>[0];
 
 /** A delivery whose turns of the event loop are the test's, to a consumer that takes what the test lets it. */
-class Bench {
+class Bench implements RetainedConsumer {
   readonly index = new RetainedIndex();
   readonly retained = new Map<string, string>();
   /** `topic=payload` in the order of delivery. */
@@ -23,8 +23,11 @@ class Bench {
   storeFails = false;
   readonly #deferred: (() => void)[] = [];
   readonly delivery: RetainedDelivery;
+  readonly #awaited: boolean;
 
+  /** `awaited`: the consumer takes its time over each message. */
   constructor(awaited = false) {
+    this.#awaited = awaited;
     const store: Pick<Parts['store'], 'readRetained'> = {
       readRetained: (topics) => {
         this.reads.push(topics.length);
@@ -32,7 +35,6 @@ class Bench {
         return Promise.resolve(topics.flatMap((topic) => this.#read(topic)));
       },
     };
-    const bench = this;
     const scheduler = { defer: (callback: () => void) => void this.#deferred.push(callback) };
     this.delivery = new RetainedDelivery(
       {
@@ -41,22 +43,23 @@ class Bench {
         scheduler,
         turns: new Turns(scheduler),
       },
-      {
-        get hungry() {
-          return bench.appetite > 0;
-        },
-        deliverRetained: (message, request) => {
-          this.appetite -= 1;
-          const payload = new TextDecoder().decode(message.bytes);
-          this.delivered.push(`${message.topic.name}=${payload}`);
-          this.requests.push(request);
-          return awaited ? Promise.resolve() : undefined;
-        },
-      },
+      this,
       () => {
         this.failed += 1;
       },
     );
+  }
+
+  get hungry(): boolean {
+    return this.appetite > 0;
+  }
+
+  deliverRetained(message: Message, request: RetainedRequest): void | Promise<void> {
+    this.appetite -= 1;
+    const payload = new TextDecoder().decode(message.bytes);
+    this.delivered.push(`${message.topic.name}=${payload}`);
+    this.requests.push(request);
+    return this.#awaited ? Promise.resolve() : undefined;
   }
 
   retain(topic: string, payload = 'x'): void {
@@ -246,32 +249,68 @@ test('retained messages wait for a socket that takes nothing: none is dropped, a
   expect(node.counters.messagesDropped.slow_consumer).toBe(0);
 });
 
-test('retained messages for a persistent session do not push anything out of its queue', async () => {
-  const node = new TestNode({ limits: { queueMessagesMax: 10 } });
+test.each([
+  { limit: 'its window', receiveMaximum: 4 },
+  { limit: 'its queue', receiveMaximum: 1_000 },
+])(
+  'retained messages for a persistent session keep within $limit and push nothing out of its queue',
+  async ({ receiveMaximum }) => {
+    const node = new TestNode({ limits: { queueMessagesMax: 10 } });
+    const publisher = await node.connect();
+    for (let i = 0; i < 100; i++) {
+      publisher.publish({ topic: `t/${i}`, payload: 'x', retain: true, qos: 1 });
+    }
+    await node.settle();
+    const client = await node.connect({
+      clientId: 'slow',
+      clean: false,
+      properties: { sessionExpiryInterval: 60, receiveMaximum },
+    });
+    await client.subscribe('#', { qos: 1 });
+    const topics: string[] = [];
+    for (let i = 0; i < 200; i++) {
+      const publishes = client.publishes();
+      expect(publishes.length).toBeLessThanOrEqual(Math.min(receiveMaximum, 10));
+      topics.push(...publishes.map(({ topic }) => topic));
+      for (const { messageId } of publishes) {
+        client.send({ cmd: 'puback', messageId: messageId!, reasonCode: 0 });
+        await node.settle();
+      }
+    }
+    expect(new Set(topics).size).toBe(100);
+    expect(topics).toHaveLength(100);
+    expect(node.counters.messagesDropped.queue_full).toBe(0);
+  },
+);
+
+test('retained messages that waited for the queue of a session to be read go on without a word of the client', async () => {
+  const answers: (() => void)[] = [];
+  const node = new TestNode({
+    wrapStore: (store) =>
+      new Proxy(store, {
+        get: (target, name) => {
+          const value: unknown = Reflect.get(target, name);
+          if (typeof value !== 'function') return value;
+          if (name !== 'read') return value.bind(target) as unknown;
+          return async (...request: Parameters<typeof store.read>) => {
+            await new Promise<void>((resolve) => answers.push(resolve));
+            return target.read(...request);
+          };
+        },
+      }),
+  });
   const publisher = await node.connect();
-  for (let i = 0; i < 100; i++) {
-    publisher.publish({ topic: `t/${i}`, payload: 'x', retain: true, qos: 1 });
-  }
-  await node.settle();
+  publisher.publish({ topic: 't', payload: 'x', retain: true, qos: 1 });
   const client = await node.connect({
-    clientId: 'slow',
+    clientId: 'resuming',
     clean: false,
-    properties: { sessionExpiryInterval: 60, receiveMaximum: 4 },
+    properties: { sessionExpiryInterval: 60 },
   });
   await client.subscribe('#', { qos: 1 });
-  publisher.publish({ topic: 'live', qos: 1 });
-  await node.settle();
-  const topics: string[] = [];
-  for (let i = 0; i < 200; i++) {
-    const publishes = client.publishes();
-    expect(publishes.length).toBeLessThanOrEqual(4);
-    topics.push(...publishes.map(({ topic }) => topic));
-    for (const { messageId } of publishes) {
-      client.send({ cmd: 'puback', messageId: messageId!, reasonCode: 0 });
-      await node.settle();
-    }
+  expect(client.publishes()).toEqual([]);
+  while (answers.length > 0) {
+    answers.shift()!();
+    await node.settle();
   }
-  expect(new Set(topics).size).toBe(101);
-  expect(topics).toHaveLength(101);
-  expect(node.counters.messagesDropped.queue_full).toBe(0);
+  expect(client.publishes().map(({ topic }) => topic)).toEqual(['t']);
 });
