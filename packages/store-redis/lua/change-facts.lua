@@ -1,8 +1,8 @@
 --[[
   Adds and removes facts of one bucket and logs what changed, in order.
 
-  KEYS[1]  facts   hash    shoal:{r:<bucket>}:facts, fact -> value
-  KEYS[2]  log     stream  shoal:{r:<bucket>}:log, one entry for each change:
+  KEYS[1]  facts   hash    shoal:{f<bucket>}:facts, fact -> value
+  KEYS[2]  log     stream  shoal:{f<bucket>}:log, one entry for each change:
                            f  fact,  c  '+<value>' or '-',  p  id of the entry before it ('0-0' for none)
   ARGV[1]  changes that the log must keep
   ARGV[2 * n], ARGV[2 * n + 1]  fact and '+<value>' or '-', at most 500 of them

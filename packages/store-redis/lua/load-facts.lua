@@ -1,8 +1,8 @@
 --[[
   All facts of one bucket, and the place in its log that they stand for.
 
-  KEYS[1]  facts   hash    shoal:{r:<bucket>}:facts
-  KEYS[2]  log     stream  shoal:{r:<bucket>}:log
+  KEYS[1]  facts   hash    shoal:{f<bucket>}:facts
+  KEYS[2]  log     stream  shoal:{f<bucket>}:log
 
   Returns { id of the last entry of the log ('0-0' for none), facts and values }. O(facts of the bucket). Reads only.
 ]]

@@ -5,7 +5,9 @@ export type StoreErrorCode =
   /** Redis answered with an error that trying again does not cure. */
   | 'SHOAL_STORE_REFUSED'
   /** The store was closed. */
-  | 'SHOAL_STORE_CLOSED';
+  | 'SHOAL_STORE_CLOSED'
+  /** This process was taken for dead: another one has started under the same node id. It has to end. */
+  | 'SHOAL_NODE_REPLACED';
 
 /** The store did not do what was asked, or nobody knows whether it did. */
 export class StoreError extends Error {

@@ -301,7 +301,7 @@ export function describeClusterState(
         const first = await state.changeFacts([...changes, ...noChanges]);
         const again = await state.changeFacts(noChanges);
         const read = await readOne(state, bucket, position, 100);
-        expect(read).toEqual({ changes: changes, position: first.get(bucket) });
+        expect(read).toEqual({ changes: logged(changes), position: first.get(bucket) });
         expect(again).toEqual(first);
         expect(await readOne(state, bucket, first.get(bucket)!, 100)).toEqual({
           changes: [],
@@ -321,7 +321,7 @@ export function describeClusterState(
           expect(after! > before).toBe(true);
           before = after!;
         }
-        const filters = Array.from({ length: 300 }, (_, i) => `f/${i}`);
+        const filters = Array.from({ length: 2_000 }, (_, i) => `f/${i}`);
         const many = await state.changeFacts(filters.map((filter) => added(retainedFact(filter))));
         expect(many.size).toBe(FACT_BUCKETS);
         for (const [bucket, position] of many) {
@@ -340,14 +340,14 @@ export function describeClusterState(
         expect(one.facts).toEqual([sessionFact('c', 'i', 'x')]);
         await state.changeFacts([removed(sessionFact('c', 'i', 'x')), added(retainedFact('x'))]);
         expect(await readOne(state, bucket, one.position, 9)).toMatchObject({
-          changes: [removed(sessionFact('c', 'i', 'x')), added(retainedFact('x'))],
+          changes: logged([removed(sessionFact('c', 'i', 'x')), added(retainedFact('x'))]),
         });
         expect(await readOne(state, bucket, empty.position, 9)).toMatchObject({
-          changes: [
+          changes: logged([
             added(sessionFact('c', 'i', 'x')),
             removed(sessionFact('c', 'i', 'x')),
             added(retainedFact('x')),
-          ],
+          ]),
         });
       }));
 
@@ -382,7 +382,7 @@ export function describeClusterState(
         ]).flat();
         await state.changeFacts([...changes, added(retainedFact('x'))]);
         expect(await readOne(state, bucket, position, 1_000)).toMatchObject({
-          changes: [...changes, added(retainedFact('x'))],
+          changes: logged([...changes, added(retainedFact('x'))]),
         });
         expect((await state.loadBucket(bucket)).facts).toEqual([retainedFact('x')]);
       }));
@@ -419,7 +419,7 @@ export function describeClusterState(
         const { position } = await state.loadBucket(bucket);
         await state.changeFacts([removed(sessionFact('c0', 'i', 'x'))]);
         expect(await readOne(state, bucket, position, 10)).toMatchObject({
-          changes: [removed(sessionFact('c0', 'i', 'x'))],
+          changes: logged([removed(sessionFact('c0', 'i', 'x'))]),
         });
         await reader.tail();
         expect(reader.timesLost).toBe(1);
@@ -538,7 +538,7 @@ export function describeClusterState(
     test('are those that were claimed and not released, of that life of the node', () =>
       on(async ({ connect, own, disown }) => {
         const state = connect();
-        expect(await state.orphans(dead, '', 10)).toEqual({ connections: [], next: '' });
+        expect(await everyOrphan(state, dead, 10)).toEqual([]);
         for (let i = 0; i < 2; i++) {
           await own('n1#a#1', 'one');
           await own('n1#a#2', 'two');
@@ -630,6 +630,18 @@ function removed(fact: SharedFact): FactChange {
   return { change: 'remove', fact };
 }
 
+/** Changes as a log may give them: weight and options of a fact that was removed say nothing. */
+function logged(changes: readonly FactChange[]): readonly FactChange[] {
+  return changes.map(({ change, fact }) =>
+    change === 'add'
+      ? { change, fact }
+      : {
+          change,
+          fact: { ...fact, weight: undefined, options: undefined } as unknown as SharedFact,
+        },
+  );
+}
+
 function applyTo(model: Map<string, SharedFact>, { change, fact }: FactChange): void {
   const key = JSON.stringify({ ...fact, weight: undefined, options: undefined });
   if (change === 'add') model.set(key, fact);
@@ -661,7 +673,8 @@ async function readOne(
 ): Promise<
   { readonly changes: readonly FactChange[]; readonly position: LogPosition } | 'lost' | undefined
 > {
-  return (await state.readLog(new Map([[bucket, position]]), countMax)).get(bucket);
+  const read = (await state.readLog(new Map([[bucket, position]]), countMax)).get(bucket);
+  return read === undefined || read === 'lost' ? read : { ...read, changes: logged(read.changes) };
 }
 
 async function everyOrphan(

@@ -1,0 +1,53 @@
+import type { RedisConnection } from '../connection/redis-connection.ts';
+import { encodeCommand, PromisedCall } from '../connection/redis-call.ts';
+
+const INFO = encodeCommand(['INFO', 'replication']);
+
+/**
+ * `master_replid` of every primary of a Redis Cluster: the name of the history of writes that it has. A replica that
+ * is promoted gives itself a new one, and so does a server that starts.
+ *
+ * A primary that does not answer keeps the one it had: that it is away for a moment is no reason to end leases, and if
+ * its replica takes over, that is seen in its first answer.
+ */
+export class PrimaryHistories {
+  readonly #redis: RedisConnection;
+  /** By the first slot of each primary, which its successor has too. */
+  readonly #ids = new Map<number, string>();
+  readonly #asking = new Map<number, Promise<void>>();
+
+  constructor(redis: RedisConnection) {
+    this.#redis = redis;
+  }
+
+  /** Asks every primary that has not still to answer; resolves when all have answered. */
+  async ask(): Promise<void> {
+    await Promise.all(this.#redis.slotsOfPrimaries().map((slot) => this.#ask(slot)));
+  }
+
+  /** What is known of every primary, the same for all nodes that know the same; `undefined`: something is not. */
+  known(): string | undefined {
+    const slots = this.#redis.slotsOfPrimaries();
+    for (const slot of this.#ids.keys()) if (!slots.includes(slot)) this.#ids.delete(slot);
+    const ids = slots.map((slot) => this.#ids.get(slot));
+    if (ids.length === 0 || ids.includes(undefined)) return undefined;
+    return ids.sort().join();
+  }
+
+  #ask(slot: number): Promise<void> {
+    let asking = this.#asking.get(slot);
+    if (asking === undefined) {
+      asking = this.#askOnce(slot).finally(() => this.#asking.delete(slot));
+      this.#asking.set(slot, asking);
+    }
+    return asking;
+  }
+
+  async #askOnce(slot: number): Promise<void> {
+    const call = new PromisedCall('info', () => INFO, { slot, durable: false });
+    this.#redis.send(call);
+    const info = (await call.reply) as Buffer;
+    const id = /^master_replid:(\w+)/m.exec(info.toString())?.[1];
+    if (id !== undefined) this.#ids.set(slot, id);
+  }
+}

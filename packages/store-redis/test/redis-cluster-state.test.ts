@@ -1,0 +1,177 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { NodeDescriptor } from '@shoalmq/core';
+import type { ClusterStateHarness } from '@shoalmq/testkit';
+import {
+  describeClusterState,
+  hasRedisServer,
+  RedisCluster,
+  RedisProcess,
+  SeededRandom,
+} from '@shoalmq/testkit';
+import { OwnedConnections, RedisClusterState, RedisConnection } from '../src/index.ts';
+
+const RUNS = { runs: 30 };
+
+const there = hasRedisServer();
+if (!there) console.warn('redis-server is not installed: the tests of store-redis are skipped');
+const describeWithRedis = there ? describe : describe.skip;
+
+describeWithRedis('on one Redis', () => {
+  let redis: RedisProcess;
+  beforeAll(async () => {
+    redis = await RedisProcess.start();
+  });
+  afterAll(() => redis.stop());
+
+  describeClusterState(
+    'cluster state',
+    (options) => harnessOf([redis], 'standalone', options),
+    RUNS,
+  );
+
+  test('the generation changes when Redis starts again, empty or not', async () => {
+    await using other = await RedisProcess.start({ args: ['--appendonly', 'yes'] });
+    await using nodes = statesOf([other], 'standalone');
+    const state = nodes.connect();
+    const before = await state.renewLease(SELF, 60_000);
+    await other.restart();
+    const after = await state.renewLease(SELF, 60_000);
+    expect(after.generation).not.toBe(before.generation);
+    expect((await state.renewLease(SELF, 60_000)).generation).toBe(after.generation);
+  });
+
+  test('the generation changes when a replica is promoted', async () => {
+    await using primary = await RedisProcess.start({
+      args: ['--repl-diskless-sync-delay', '0'],
+    });
+    await using replica = await RedisProcess.start({
+      args: ['--replicaof', '127.0.0.1', String(primary.port)],
+    });
+    await until(async () =>
+      (await replica.command('INFO', 'replication')).includes('link_status:up'),
+    );
+    await using before = statesOf([primary], 'standalone');
+    const { generation } = await before.connect().renewLease(SELF, 60_000);
+    const key = `${before.keyPrefix}{nodes}:nodes`;
+    await until(async () => (await replica.command('EXISTS', key)) === ':1');
+    await primary.kill();
+    await replica.command('REPLICAOF', 'NO', 'ONE');
+
+    await using after = statesOf([replica], 'standalone', { keyPrefix: before.keyPrefix });
+    const membership = await after.connect().renewLease({ ...SELF, id: 'n2' }, 60_000);
+    expect(membership.nodes).toHaveLength(2);
+    expect(membership.generation).not.toBe(generation);
+  });
+
+  test('a node that was told that it was replaced can say so by a code', async () => {
+    await using nodes = statesOf([redis], 'standalone');
+    const first = nodes.connect();
+    await first.renewLease(SELF, 60_000);
+    await nodes.connect().renewLease({ ...SELF, incarnation: 'later' }, 60_000);
+    await expect(first.renewLease(SELF, 60_000)).rejects.toMatchObject({
+      code: 'SHOAL_NODE_REPLACED',
+    });
+  });
+
+  test('a fact of a kind that this version does not know is passed over', async () => {
+    await using nodes = statesOf([redis], 'standalone');
+    const state = nodes.connect();
+    const [[bucket, before]] = [
+      ...(await state.changeFacts([{ change: 'add', fact: { kind: 'retained', filter: 'x' } }])),
+    ] as [[number, string]];
+    const prefix = nodes.keyPrefix;
+    const log = `${prefix}{f${String(bucket)}}:log`;
+    const last = (await redis.command('XREVRANGE', log, '+', '-', 'COUNT', '1')).split('\r\n')[3]!;
+    await redis.command('HSET', `${prefix}{f${String(bucket)}}:facts`, 'z1:a', 'b');
+    await redis.command('XADD', log, '*', 'f', 'z1:a', 'c', '+b', 'p', last);
+    const read = (await state.readLog(new Map([[bucket, before]]), 10)).get(bucket);
+    const { facts, position } = await state.loadBucket(bucket);
+    expect(read).toEqual({ changes: [], position });
+    expect(position > before).toBe(true);
+    expect(facts).toEqual([{ kind: 'retained', filter: 'x' }]);
+  });
+});
+
+describeWithRedis('on a Redis Cluster', () => {
+  let cluster: RedisCluster;
+  beforeAll(async () => {
+    cluster = await RedisCluster.start();
+  }, 30_000);
+  afterAll(() => cluster.stop());
+
+  describeClusterState('cluster state', (options) => harnessOf(cluster.nodes, 'cluster', options), {
+    runs: 10,
+  });
+
+  test('the generation changes when any of the primaries starts again', async () => {
+    await using other = await RedisCluster.start({ args: ['--appendonly', 'yes'] });
+    await using nodes = statesOf(other.nodes, 'cluster');
+    const state = nodes.connect();
+    let { generation } = await state.renewLease(SELF, 60_000);
+    for (const node of other.nodes) {
+      await node.restart();
+      await until(async () => (await node.command('CLUSTER', 'INFO')).includes('state:ok'));
+      await until(async () => (await state.renewLease(SELF, 60_000)).generation !== generation);
+      generation = (await state.renewLease(SELF, 60_000)).generation;
+    }
+  }, 60_000);
+});
+
+const SELF: NodeDescriptor = {
+  id: 'n1',
+  incarnation: 'a',
+  address: 'n1:7883',
+  version: '1.2.3',
+  state: 'serving',
+};
+
+let prefixes = 0;
+
+/** Cluster states of nodes that share a prefix of their own. */
+function statesOf(
+  nodes: readonly RedisProcess[],
+  mode: 'standalone' | 'cluster',
+  {
+    keyPrefix = `test${String((prefixes += 1))}:`,
+    ...options
+  }: { readonly keyPrefix?: string; readonly logLengthMax?: number } = {},
+) {
+  const redis = new RedisConnection({ mode, nodes, keyPrefix });
+  const random = new SeededRandom(prefixes);
+  return {
+    keyPrefix,
+    redis,
+    connect: () => new RedisClusterState({ redis, random, ...options }),
+    [Symbol.asyncDispose]: () => redis.close(),
+  };
+}
+
+function harnessOf(
+  nodes: readonly RedisProcess[],
+  mode: 'standalone' | 'cluster',
+  options: { readonly logLengthMax: number },
+): Promise<ClusterStateHarness> {
+  const { redis, connect } = statesOf(nodes, mode, options);
+  const owned = new OwnedConnections(redis);
+  return Promise.resolve({
+    connect,
+    own: (token: string, clientId: string) => owned.add(token, clientId),
+    disown: (token: string, clientId: string) => owned.remove(token, clientId),
+    passTime: async (ms: number) => {
+      const endsAtMs = Date.now() + ms;
+      await until(() => Promise.resolve(Date.now() > endsAtMs));
+    },
+    lose: async () => {
+      for (const node of nodes) await node.command('FLUSHALL');
+    },
+    close: () => redis.close(),
+  });
+}
+
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  const deadlineAtMs = Date.now() + 20_000;
+  while (!(await holds())) {
+    if (Date.now() > deadlineAtMs) throw new Error('timed out');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
