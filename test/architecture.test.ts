@@ -10,6 +10,7 @@ const allowedPackages: Readonly<Record<string, readonly string[]>> = {
   'store-memory': ['core'],
   'store-redis': ['core'],
   access: ['core'],
+  cluster: ['core'],
   broker: ['core', 'codec', 'transport', 'store-memory', 'access'],
   testkit: ['core', 'codec', 'transport', 'store-memory', 'access', 'broker'],
   bench: ['core', 'codec', 'transport', 'store-memory', 'access', 'broker', 'testkit'],
@@ -24,6 +25,8 @@ const homesOfLibraries: Readonly<Record<string, readonly string[]>> = {
   yaml: ['broker'],
   pino: ['broker'],
   'prom-client': ['broker'],
+  '@grpc/grpc-js': ['cluster'],
+  protobufjs: [],
 };
 
 /** Packages that run anywhere: they import no library and nothing of Node.js. */

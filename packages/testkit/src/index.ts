@@ -22,6 +22,8 @@ export type {
 } from './contract/state-store-contract.ts';
 export type { StateStoreLimits } from './contract/state-store-model.ts';
 export { FakeClock } from './fake-clock.ts';
+export { FlakyProxy } from './flaky-proxy.ts';
+export type { Mischief } from './flaky-proxy.ts';
 export { MemoryChannel } from './memory-channel.ts';
 export type { ByteReceiver } from './memory-channel.ts';
 export { MemoryClusterState } from './memory-cluster-state.ts';

@@ -1,0 +1,20 @@
+export type { LinkSecurity, LinkTls } from './link/security.ts';
+export type { Refusal } from './link/messages.ts';
+export { DEFAULT_LINK_LIMITS, PeerLink } from './link/peer-link.ts';
+export type {
+  LinkCounters,
+  LinkEvents,
+  LinkLimits,
+  LinkState,
+  PeerLinkOptions,
+} from './link/peer-link.ts';
+export { DEFAULT_PEER_SERVER_LIMITS, PeerServer } from './link/peer-server.ts';
+export type {
+  Gap,
+  PeerServerEvents,
+  PeerServerLimits,
+  PeerServerOptions,
+  PeerSource,
+  ServerRefusal,
+} from './link/peer-server.ts';
+export type { Outcome, Settleable } from './link/settle-queue.ts';
