@@ -316,9 +316,10 @@ test.each(versions)(
         ['a', 0],
         ['a', 1],
         ['b', 0],
+        ['b', 2],
         ['c', 0],
       ]),
-    ).toEqual([0, 1, 0, quota]);
+    ).toEqual([0, 1, 0, 2, quota]);
     expect(await subscribeEach(client, [['b', 2]])).toEqual([2]);
     await client.unsubscribe('a');
     expect(await subscribeEach(client, [['c', 0]])).toEqual([0]);
