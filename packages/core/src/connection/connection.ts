@@ -36,6 +36,8 @@ import { mayUse, subscribe, unsubscribe } from './subscribe.ts';
 
 /** Milliseconds for which a closed connection is still read, so that the client gets to see our last packet. */
 const DRAIN_MS = 2_000;
+/** Likewise, for one that got no session: it has little to read, and may be here for nothing but the connection. */
+const REFUSED_DRAIN_MS = 500;
 /** Output beyond which retained messages wait. No channel's high-water mark is above it: `onDrain` will come. */
 const RETAINED_BACKLOG_BYTES = 262_144;
 
@@ -1014,6 +1016,7 @@ export class Connection
     } = {},
   ): void {
     if (this.#state === 'closed') return;
+    const drainMs = this.#state === 'connected' ? DRAIN_MS : REFUSED_DRAIN_MS;
     if (this.#state === 'connected' && reasonCode !== undefined) {
       this.node.router.flush();
       this.send({
@@ -1022,7 +1025,7 @@ export class Connection
         ...this.problem(end.reasonString),
       });
     }
-    this.channel.end(DRAIN_MS);
+    this.channel.end(drainMs);
     this.#finish(reason, end);
   }
 
