@@ -641,14 +641,16 @@ export class Connection
       return;
     }
     node.opening.set(clientId, this);
-    await this.#resume(grant, claimed);
-    if (this.closed) return;
+    if (!(await this.#resume(grant, claimed))) return;
     node.opening.delete(clientId);
     this.#start(grant, claimed, authenticationData);
   }
 
-  /** Makes the session a destination again, with the subscriptions its user may still have. */
-  async #resume(grant: ConnectGrant, claimed: ClaimedSession): Promise<void> {
+  /**
+   * Makes the session a destination again, with the subscriptions its user may still have. False: the connection has
+   * ended meanwhile.
+   */
+  async #resume(grant: ConnectGrant, claimed: ClaimedSession): Promise<boolean> {
     const { node, clientId } = this;
     // A resumed session lives in the store until it ends, also when it is to end with this connection.
     const persistent = grant.expiryInterval > 0 || claimed.sessionPresent;
@@ -662,7 +664,7 @@ export class Connection
     const missing: SubscriptionChange[] = [];
     for (const subscription of claimed.subscriptions) {
       const allowed = await mayUse(this, subscription);
-      if (this.closed) return;
+      if (this.closed) return false;
       if (!allowed) revoked.push(subscription.filter);
       else if (target.subscriptions.get(subscription.filter)?.equals(subscription) !== true) {
         node.addSubscription(target, subscription);
@@ -687,7 +689,7 @@ export class Connection
         gone.map((filter) => ({ change: 'remove', session: target, filter, options: '' })),
       );
     }
-    if (revoked.length === 0) return;
+    if (revoked.length === 0) return !this.closed;
     try {
       const result = await node.parts.store.changeSubscriptions(target, this.#token, [], revoked);
       if (result === 'fenced') this.storeLost('fenced');
@@ -695,6 +697,7 @@ export class Connection
       node.storeFailed('changeSubscriptions', error);
       this.storeLost('failed');
     }
+    return !this.closed;
   }
 
   #start(

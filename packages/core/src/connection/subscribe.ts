@@ -69,11 +69,7 @@ export async function subscribe(connection: Connection, packet: SubscribePacket)
   node.router.flush();
   const created: boolean[] = [];
   for (const subscription of accepted) {
-    if (slice.isUsedUpBy(subscription.filter)) {
-      await node.turns.next();
-      if (connection.closed) return;
-      node.router.flush();
-    }
+    if (slice.isUsedUpBy(subscription.filter) && !(await nextTurn(connection))) return;
     created.push(node.addSubscription(target, subscription));
   }
   await node.parts.peers.announceSubscriptions(
@@ -119,11 +115,7 @@ export async function unsubscribe(
   const slice = new FilterSlice();
   const reasonCodes: number[] = [];
   for (const filter of packet.filters) {
-    if (slice.isUsedUpBy(filter)) {
-      await node.turns.next();
-      if (connection.closed) return;
-      node.router.flush();
-    }
+    if (slice.isUsedUpBy(filter) && !(await nextTurn(connection))) return;
     const existed = node.removeSubscription(target, filter);
     reasonCodes.push(existed ? ReasonCode.Success : ReasonCode.NoSubscriptionExisted);
     if (existed) connection.endRetained(filter);
@@ -159,6 +151,13 @@ function firstProblem(
     default:
       return 'not authorized';
   }
+}
+
+/** Waits for a turn to go on in. False: the connection has ended. */
+async function nextTurn(connection: Connection): Promise<boolean> {
+  await connection.node.turns.next();
+  connection.node.router.flush();
+  return !connection.closed;
 }
 
 /** The granted QoS, or why the filter is refused. */
