@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { ByteClient } from '@shoalmq/testkit';
@@ -24,6 +26,7 @@ const MONITOR = `
   process.on('SIGUSR2', () => {
     const blockedMs = delay.max / 1e6;
     gc();
+    gc();
     const { heapUsed, arrayBuffers } = process.memoryUsage();
     const line = JSON.stringify({ event: 'vitals', blockedMs, usedBytes: heapUsed + arrayBuffers });
     process.stdout.write(line + '\\n', () => setImmediate(() => delay.reset()));
@@ -42,6 +45,8 @@ export class BrokerChild implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #waiting = new Set<{ event: string; resolve: (line: LogLine) => void }>();
   #port = 0;
+  /** Of the operations port. */
+  httpPort = 0;
 
   private constructor(child: ChildProcess) {
     this.#child = child;
@@ -54,8 +59,10 @@ export class BrokerChild implements AsyncDisposable {
 
   static async start(...settings: string[]): Promise<BrokerChild> {
     const monitor = `data:text/javascript,${encodeURIComponent(MONITOR)}`;
-    const argv = ['start', '--port', '0', '--http-port', '0', '--log-level', 'trace'];
-    const { NODE_OPTIONS: _, ...env } = process.env;
+    const httpPort = await freePort();
+    const argv = ['start', '--port', '0', '--http-port', String(httpPort), '--log-level', 'trace'];
+    // Jest's options are not for the broker.
+    const env = { ...process.env, NODE_OPTIONS: '' };
     const child = spawn(
       process.execPath,
       [
@@ -75,6 +82,7 @@ export class BrokerChild implements AsyncDisposable {
     exited.catch(() => undefined);
     const { mqtt } = await Promise.race([broker.#line('broker.listening'), exited]);
     broker.#port = Number(String(mqtt).split(':').at(-1));
+    broker.httpPort = httpPort;
     return broker;
   }
 
@@ -124,4 +132,14 @@ export class BrokerChild implements AsyncDisposable {
       waiting.resolve(line);
     }
   }
+}
+
+/** A port that nobody listens on now: 0 would turn the operations port off. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }

@@ -121,7 +121,6 @@ test('ATTACK 37: a QoS 2 subscriber that never answers PUBLISH is closed when it
 test.each([
   { version: 5, accepted: 1_024 },
   { version: 4, accepted: 65_535 },
-  { version: 3, accepted: 65_535 },
 ] as const)(
   'ATTACK 37: QoS 2 without PUBREL uses up the identifiers and nothing else (version $version)',
   async ({ version, accepted }) => {
@@ -281,7 +280,7 @@ test('ATTACK 34: overlapping filters deliver once, at a cost that does not explo
     await bomber.subscribe(Array.from({ length: 40 }, (_, i) => `${'+/'.repeat(i)}#`));
     await using publisher = await broker.client();
     const topic = Array.from({ length: 12 }, () => 'a').join('/');
-    for (let i = 0; i < 50; i++) await publisher.publishFully({ topic: `${topic}`, qos: 1 });
+    for (let i = 0; i < 50; i++) await publisher.publishFully({ topic, qos: 1 });
     await publisher.publishFully({ topic: 'a/'.repeat(199), qos: 1 });
     const topics = bomber.received.flatMap((each) => (each.cmd === 'publish' ? each.topic : []));
     expect(topics.filter((name) => name === topic)).toHaveLength(50);
@@ -404,7 +403,7 @@ test('ATTACK 20: two devices that fight for one client id harm nobody', async ()
 }, 30_000);
 
 test('ATTACK 36: sessions under random ids cost little each and no work per tick', async () => {
-  const count = 3_000;
+  const count = 1_000;
   await attack(
     {
       counted: ({ sessionEvents }) => sessionEvents.created,

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { userPropertiesOf } from '@shoalmq/testkit';
 import { bytes, packet, properties, uint16 } from '../conformance/bytes.ts';
-import { SECRET, attack } from './attack.ts';
+import { SECRET, attack, eventually } from './attack.ts';
 import { BrokerChild } from './broker-child.ts';
 
 const MIB = 1_048_576;
@@ -104,7 +104,8 @@ test('ATTACK 11: a flood of long topic names is forgotten', async () => {
     if (i % 20 === 0) await client.roundTrip();
   }
   await client.roundTrip();
-  expect((await broker.vitals()).usedBytes - usedBytes).toBeLessThan(40 * MIB);
+  // 120 MB of names, which would take twice as much.
+  expect((await broker.vitals()).usedBytes - usedBytes).toBeLessThan(80 * MIB);
 }, 30_000);
 
 test('ATTACK 45: what clients say reaches the log escaped, cut and without secrets', async () => {
@@ -137,14 +138,17 @@ test('ATTACK 45: what clients say reaches the log escaped, cut and without secre
   }
   await using witness = await broker.client({ username: 'u', password: 'right' });
   await witness.roundTrip();
+  // The log takes its time.
+  await eventually(() => {
+    const lines = broker.output.filter((line) => line.includes('"client.connected"'));
+    expect(lines.length).toBeGreaterThan(evil.length);
+  });
   expect(broker.alive).toBe(true);
   const text = broker.output.join('\n');
   expect(text).not.toContain(SECRET);
   expect(text).not.toContain('right"');
   // eslint-disable-next-line no-control-regex -- what must not be there
   expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029\u202e]/);
-  const lines = broker.output.filter((line) => line.includes('"client.connected"'));
-  expect(lines.length).toBeGreaterThanOrEqual(evil.length);
   for (const line of broker.output) {
     expect(() => JSON.parse(line) as unknown).not.toThrow();
     expect(line).not.toContain('y'.repeat(300));
@@ -203,9 +207,9 @@ test.each<[string, () => unknown]>([
     {
       counted: ({ publishReceived }) => publishReceived[1],
       hooks: {
-        connected: ({ clientId }) => (clientId === 'poisoner' ? (fail() as void) : undefined),
-        disconnected: ({ clientId }) => (clientId === 'poisoner' ? (fail() as void) : undefined),
-        published: ({ topic }) => (topic === 'poison' ? (fail() as void) : undefined),
+        connected: ({ clientId }) => (clientId === 'poisoner' ? fail() : undefined) as undefined,
+        disconnected: ({ clientId }) => (clientId === 'poisoner' ? fail() : undefined) as undefined,
+        published: ({ topic }) => (topic === 'poison' ? fail() : undefined) as undefined,
       },
       hookFailed: (error, hook) => failed.push([hook, (error as Error).message]),
     },

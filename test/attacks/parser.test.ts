@@ -241,7 +241,9 @@ test('ATTACK 12: a PUBLISH full of user properties arrives whole, in order', asy
     const large = packet(0x30, 't', properties(0x26, long, long, 0x26, long, long));
     client.send(large);
     expect((await client.expectPublish()).raw.equals(large)).toBe(true);
-    client.send(packet(0x30, 't', properties(...Array(10).fill([0x26, long, long]).flat())));
+    client.send(
+      packet(0x30, 't', properties(...Array.from({ length: 10 }, () => [0x26, long, long]).flat())),
+    );
     await client.expectDisconnect(0x95);
   });
 });
