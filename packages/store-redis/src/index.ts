@@ -7,3 +7,5 @@ export type { RedisAddress, RedisOptions } from './connection/redis-options.ts';
 export { StoreError } from './errors.ts';
 export type { StoreErrorCode } from './errors.ts';
 export { OwnedConnections } from './owned-connections.ts';
+export { RedisStore, WILL_LEASE_MS } from './redis-store.ts';
+export type { RedisStoreOptions } from './redis-store.ts';

@@ -56,7 +56,7 @@ export interface ScriptDefinition<Call, Result> {
   readonly keys: (call: Call) => readonly string[];
   /** `again`: it was sent before, so it may have run. Asked anew each time that it is sent. */
   readonly argv: (call: Call, again: boolean) => readonly RedisArgument[];
-  readonly reply: (reply: RedisReply) => Result;
+  readonly reply: (reply: RedisReply, call: Call) => Result;
 }
 
 /** A function that runs the script `lua/<name>.lua` on the server of its first key. */
@@ -74,6 +74,6 @@ export function defineScript<Call, Result>(
       { slot: redis.slotOf(keys[0] as string), durable: writes },
     );
     redis.send(sent);
-    return definition.reply(await sent.reply);
+    return definition.reply(await sent.reply, call);
   };
 }

@@ -1,0 +1,33 @@
+--[[
+  Takes entries out of a queue that the client has, with the marks of those whose PUBREC came.
+
+  KEYS[1]  session   hash
+  KEYS[2]  queue     stream
+  KEYS[3]  outgoing  zset
+  ARGV[1]  incarnation
+  ARGV[2]  token
+  ARGV[3]  generation of the store
+  ARGV[4...]  sequences, in any order, at most 1,000
+
+  Returns 1, or 0 when the token is not the owner. O(sequences). Twice is the same as once.
+]]
+local state = redis.call('HMGET', KEYS[1], 'incarnation', 'token', 'counted', 'bytes')
+if ARGV[2] == '' or state[1] ~= ARGV[1] or state[2] ~= ARGV[2] then return 0 end
+local counted, bytes = tonumber(state[3] or '0'), tonumber(state[4] or '0')
+local ids = {}
+local seen = {}
+local freed = 0
+for i = 4, #ARGV do
+  local id = ARGV[3] .. '-' .. ARGV[i]
+  ids[#ids + 1] = id
+  if tonumber(ARGV[i]) <= counted and not seen[id] then
+    seen[id] = true
+    local found = redis.call('XRANGE', KEYS[2], id, id)[1]
+    if found then freed = freed + entry_bytes(found) end
+  end
+end
+if #ids == 0 then return 1 end
+redis.call('XDEL', KEYS[2], unpack(ids))
+if freed > 0 then redis.call('HSET', KEYS[1], 'bytes', bytes - freed) end
+if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('ZREM', KEYS[3], unpack(ARGV, 4)) end
+return 1

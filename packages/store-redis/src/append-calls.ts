@@ -1,0 +1,151 @@
+import type { AppendResult, QueuedMessage } from '@shoalmq/core';
+import { RedisCall } from './connection/redis-call.ts';
+import type { RedisReply } from './connection/redis-call.ts';
+import type { QueueLimits } from './queue-room.ts';
+import type { SessionHandle } from './session-handle.ts';
+import { appendScript } from './session-scripts.ts';
+import { countedBytes, encodeStoredMessage } from './stored-message.ts';
+
+const GONE: AppendResult = { outcome: 'gone' };
+const DUPLICATE: AppendResult = { outcome: 'duplicate' };
+const FULL: AppendResult = { outcome: 'full' };
+const FAILED: AppendResult = { outcome: 'failed' };
+
+type Done = (result: AppendResult) => void;
+
+/**
+ * Appends with a native XADD: no uid, and no look at the bounds of the queue. NOMKSTREAM and the incarnation in the key
+ * make it nothing when the session is gone. A repetition after a lost reply appends again, which QoS 1 allows.
+ */
+export class NativeAppend extends RedisCall {
+  override readonly name = 'xadd';
+  readonly #bytes: Buffer;
+  readonly #done: Done;
+
+  constructor(handle: SessionHandle, message: QueuedMessage, done: Done) {
+    super(handle.slot, true);
+    this.#bytes = encodeAppend(handle.appendHead, message);
+    this.#done = done;
+  }
+
+  override encode(): Buffer {
+    return this.#bytes;
+  }
+
+  override onReply(reply: RedisReply): void {
+    if (reply === null) this.#done(GONE);
+    else this.#done({ outcome: 'kept', sequence: sequenceOf(reply as Buffer), dropped: 0 });
+  }
+
+  override onFailure(): void {
+    this.#done(FAILED);
+  }
+}
+
+/** Appends with a script: within the bounds of the queue, and once for each uid. */
+export class CheckedAppend extends RedisCall {
+  override readonly name = 'evalsha';
+  readonly #handle: SessionHandle;
+  readonly #message: Buffer;
+  readonly #size: number;
+  readonly #uid: string;
+  readonly #limits: QueueLimits;
+  readonly #generation: number;
+  readonly #done: Done;
+
+  constructor(
+    handle: SessionHandle,
+    queued: QueuedMessage,
+    options: {
+      readonly uid: string;
+      readonly limits: QueueLimits;
+      readonly generation: number;
+      readonly done: Done;
+    },
+  ) {
+    super(handle.slot, true);
+    this.#handle = handle;
+    this.#message = encodeStoredMessage(queued.message, queued, options.uid);
+    this.#size = countedBytes(queued.message);
+    this.#uid = options.uid;
+    this.#limits = options.limits;
+    this.#generation = options.generation;
+    this.#done = options.done;
+  }
+
+  override encode(): Buffer | string {
+    const { keys, incarnation } = this.#handle;
+    const { queueMessagesMax, queueBytesMax, queuePolicy } = this.#limits;
+    return appendScript.encode(
+      this,
+      [keys.session, keys.queue(incarnation), keys.seen(incarnation)],
+      [
+        this.#generation,
+        this.#message,
+        this.#size,
+        this.#uid,
+        queueMessagesMax,
+        queueBytesMax,
+        queuePolicy === 'drop-oldest' ? 1 : 0,
+      ],
+    );
+  }
+
+  override onReply(reply: RedisReply): void {
+    const [outcome, messages, bytes, sequence, dropped] = reply as readonly (Buffer | number)[];
+    const found = { messages: Number(messages), bytes: Number(bytes) };
+    this.#handle.room.endLook(messages === undefined ? undefined : found);
+    switch (String(outcome)) {
+      case 'kept':
+        this.#done({ outcome: 'kept', sequence: Number(sequence), dropped: Number(dropped) });
+        break;
+      case 'full':
+        this.#done(FULL);
+        break;
+      case 'duplicate':
+        this.#done(DUPLICATE);
+        break;
+      default:
+        this.#done(GONE);
+    }
+  }
+
+  override onFailure(): void {
+    this.#handle.room.endLook(undefined);
+    this.#done(FAILED);
+  }
+}
+
+/** The sequence in the id of a queue entry, `<generation>-<sequence>`. */
+export function sequenceOf(id: Buffer): number {
+  let at = id.length;
+  while (at > 0 && id[at - 1] !== 0x2d) at -= 1;
+  let sequence = 0;
+  for (; at < id.length; at++) sequence = sequence * 10 + (id[at] as number) - 0x30;
+  return sequence;
+}
+
+/** Room for `$<length>` and a line end. */
+const LENGTH_BYTES_MAX = 12;
+
+/** The whole XADD in one buffer: its head, `$<length>`, the message, line end. */
+function encodeAppend(head: Buffer, queued: QueuedMessage): Buffer {
+  const start = head.length + LENGTH_BYTES_MAX;
+  const buffer = encodeStoredMessage(queued.message, queued, '', start, 2);
+  const end = buffer.length - 2;
+  buffer[end] = 0x0d;
+  buffer[end + 1] = 0x0a;
+  // From the message to the left, because its length is known last.
+  let at = start;
+  buffer[--at] = 0x0a;
+  buffer[--at] = 0x0d;
+  let rest = end - start;
+  do {
+    buffer[--at] = 0x30 + (rest % 10);
+    rest = Math.floor(rest / 10);
+  } while (rest > 0);
+  buffer[--at] = 0x24;
+  at -= head.length;
+  buffer.set(head, at);
+  return buffer.subarray(at);
+}

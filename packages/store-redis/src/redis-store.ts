@@ -1,0 +1,399 @@
+import { randomBytes } from 'node:crypto';
+import { TopicTable } from '@shoalmq/core';
+import type {
+  AppendResult,
+  ClaimedSession,
+  ClaimRequest,
+  Clock,
+  DueEvents,
+  FencedResult,
+  IncomingMessage,
+  Limits,
+  Message,
+  OwnerToken,
+  QueuedMessage,
+  QueueEntry,
+  Random,
+  ReleaseRequest,
+  SessionRef,
+  StateStore,
+  StoredSubscription,
+} from '@shoalmq/core';
+import { CheckedAppend, NativeAppend, sequenceOf } from './append-calls.ts';
+import type { RedisConnection, StoreStatus } from './connection/redis-connection.ts';
+import { StoreError } from './errors.ts';
+import { keysOf } from './keys.ts';
+import type { Keys } from './keys.ts';
+import { OwnedConnections } from './owned-connections.ts';
+import { OwnerLookUp } from './owner-look-up.ts';
+import { REMOVED_MAX, RemoveBatch } from './remove-batch.ts';
+import { RetainedStore } from './retained-store.ts';
+import { SessionHandles } from './session-handle.ts';
+import type { SessionHandle } from './session-handle.ts';
+import * as scripts from './session-scripts.ts';
+import type { OtherIncarnation } from './session-scripts.ts';
+import { SessionTimers } from './session-timers.ts';
+import type { Fired } from './session-timers.ts';
+import { SettleBatch } from './settle-batch.ts';
+import { countedBytes, decodeQueueEntry } from './stored-message.ts';
+import { encodeOptions } from './stored-subscription.ts';
+import { encodeWill } from './stored-will.ts';
+
+/** How long a will that was handed out has time to be settled before it is handed out again. */
+export const WILL_LEASE_MS = 30_000;
+
+/** Times that a call is made again because the session has another incarnation than this node believed. */
+const GUESSES_MAX = 10;
+
+/** What a store on Redis is made of; `limits` has what the operator set. */
+export interface RedisStoreOptions {
+  /** The store closes it. */
+  readonly redis: RedisConnection;
+  readonly limits: Pick<
+    Limits,
+    | 'queueMessagesMax'
+    | 'queueBytesMax'
+    | 'queuePolicy'
+    | 'retainedMessagesMax'
+    | 'retainedBytesMax'
+  >;
+  /** The clock that messages expire by. */
+  readonly clock?: Pick<Clock, 'wallMs'>;
+  readonly random?: Pick<Random, 'id'>;
+  /** Where topics of messages that are read are interned. */
+  readonly topics?: TopicTable;
+  /** First part of the ids in queues; rises when Redis was rolled back. */
+  readonly generation?: number;
+  /** For tests: milliseconds by which sessions and wills are ahead of Redis's clock. */
+  readonly clockOffsetMs?: () => number;
+}
+
+/**
+ * The `StateStore` on Redis, shared by all nodes of a cluster. The scripts in `lua/` are where its promises are kept:
+ * each checks its fence and writes in one step, and can run twice.
+ *
+ * A call is answered within the deadline of the connection; a rejection or `failed` means that nobody knows whether it
+ * took effect.
+ */
+export class RedisStore implements StateStore {
+  readonly durability: 'primary' | 'replicated';
+  readonly #redis: RedisConnection;
+  readonly #limits: RedisStoreOptions['limits'];
+  readonly #keys: Keys;
+  readonly #random: Pick<Random, 'id'>;
+  readonly #topics: TopicTable;
+  readonly #generation: number;
+  readonly #clockOffsetMs: () => number;
+  readonly #handles: SessionHandles;
+  readonly #connections: OwnedConnections;
+  readonly #timers: SessionTimers;
+  readonly #retained: RetainedStore;
+
+  constructor(options: RedisStoreOptions) {
+    const { redis, limits, generation = 1 } = options;
+    this.durability = (redis.options.replicas ?? 0) > 0 ? 'replicated' : 'primary';
+    this.#redis = redis;
+    this.#limits = limits;
+    this.#keys = keysOf(redis.keyPrefix);
+    this.#random = options.random ?? { id: () => randomBytes(16).toString('base64url') };
+    this.#topics = options.topics ?? new TopicTable();
+    this.#generation = generation;
+    this.#clockOffsetMs = options.clockOffsetMs ?? (() => 0);
+    this.#handles = new SessionHandles({
+      keys: this.#keys,
+      slotOf: (key) => redis.slotOf(key),
+      limits,
+      generation,
+    });
+    this.#connections = new OwnedConnections(redis);
+    this.#timers = new SessionTimers(redis, this.#keys, this.#clockOffsetMs);
+    this.#retained = new RetainedStore(redis, {
+      keys: this.#keys,
+      limits,
+      clock: options.clock ?? { wallMs: () => Date.now() },
+      topics: this.#topics,
+    });
+  }
+
+  /** Whether Redis answers, and since when. */
+  get status(): StoreStatus {
+    return this.#redis.status;
+  }
+
+  /** Calls `listener` with each change of the status, until the function that this returns is called. */
+  onStatus(listener: (status: StoreStatus) => void): () => void {
+    return this.#redis.onStatus(listener);
+  }
+
+  /** Ends the connections to Redis; calls under way fail. */
+  close(): Promise<void> {
+    return this.#redis.close();
+  }
+
+  async claim(request: ClaimRequest): Promise<ClaimedSession> {
+    const { clientId, token, will, username } = request;
+    // Before the claim, so that a node that dies in between leaves a name without a session and not the reverse.
+    const added = this.#connections.add(token, clientId);
+    added.catch(() => undefined);
+    // To a single server it goes ahead on the same connection.
+    if (this.#redis.isCluster) await added;
+    const call = {
+      token,
+      fresh: this.#random.id(),
+      cleanStart: request.cleanStart,
+      expiryInterval: request.expiryInterval,
+      will: will && encodeWill(will, username),
+      willUid: will === undefined ? '' : this.#random.id(),
+      willDelay: will?.delayInterval ?? 0,
+      willLeaseMs: WILL_LEASE_MS,
+      generation: this.#generation,
+      client: `${request.protocolVersion} ${username}`,
+    };
+    const answer = await this.#withIncarnation(clientId, (session) =>
+      scripts.claimSession(this.#redis, { ...call, ...session }),
+    );
+    await added;
+    const { outcome, nextDue, ...claimed } = answer;
+    this.#handles.get(clientId, claimed.incarnation);
+    const { previousToken } = claimed;
+    if (previousToken !== '' && previousToken !== token) this.#disown(previousToken, clientId);
+    await this.#timers.set(clientId, nextDue);
+    return claimed;
+  }
+
+  async release(
+    request: ReleaseRequest,
+  ): Promise<({ readonly outcome: 'ok' } & DueEvents) | { readonly outcome: 'fenced' }> {
+    const { clientId, token } = request;
+    const answer = await this.#withIncarnation(clientId, (session) =>
+      scripts.releaseSession(this.#redis, {
+        token,
+        discardWill: request.discardWill,
+        expiryInterval: request.expiryInterval,
+        sentBelow: request.sentBelow,
+        willLeaseMs: WILL_LEASE_MS,
+        ...session,
+      }),
+    );
+    if (answer.outcome === 'fenced') {
+      this.#disown(token, clientId);
+      return answer;
+    }
+    await this.#timers.set(clientId, answer.nextDue);
+    // Not before the timer is set: until then whoever buries this node makes up for it.
+    this.#disown(token, clientId);
+    const { wills, ended } = answer;
+    if (ended === undefined) return { outcome: 'ok', wills, ended: [] };
+    this.#handles.forget(clientId);
+    return { outcome: 'ok', wills, ended: [{ clientId, ...ended }] };
+  }
+
+  takeDue(limit: number): Promise<DueEvents> {
+    return this.#timers.takeDue(limit, (clientId, willsMax) => this.#fire(clientId, willsMax));
+  }
+
+  async settleWill(clientId: string, uid: string): Promise<void> {
+    await scripts.settleWill(this.#redis, { keys: this.#keys.session(clientId), uid });
+  }
+
+  async changeSubscriptions(
+    ref: SessionRef,
+    token: OwnerToken,
+    added: readonly StoredSubscription[],
+    removed: readonly string[],
+  ): Promise<FencedResult> {
+    const owned = await scripts.changeSubscriptions(this.#redis, {
+      ...this.#fenced(ref, token),
+      removed,
+      added: added.map((subscription) => [subscription.filter, encodeOptions(subscription)]),
+    });
+    return fencedUnless(owned);
+  }
+
+  append(
+    ref: SessionRef,
+    queued: QueuedMessage,
+    uid: string,
+    done: (result: AppendResult) => void,
+  ): void {
+    const handle = this.#handle(ref);
+    if (uid === '' && handle.room.takeUnseen(countedBytes(queued.message))) {
+      this.#redis.send(new NativeAppend(handle, queued, done));
+      return;
+    }
+    handle.room.beginLook();
+    const limits = this.#limits;
+    const generation = this.#generation;
+    this.#redis.send(new CheckedAppend(handle, queued, { uid, limits, generation, done }));
+  }
+
+  settleUid(ref: SessionRef, uid: string): void {
+    const handle = this.#handles.get(ref.clientId, ref.incarnation);
+    const { batch } = handle;
+    if (batch instanceof SettleBatch && batch.add(uid)) return;
+    handle.batch = new SettleBatch(handle, uid);
+    this.#redis.send(handle.batch);
+  }
+
+  owner(ref: SessionRef, done: (token: OwnerToken | undefined) => void): void {
+    this.#redis.send(new OwnerLookUp(this.#handle(ref), done));
+  }
+
+  async read(
+    ref: SessionRef,
+    token: OwnerToken,
+    fromSequence: number,
+    countMax: number,
+    bytesMax: number,
+  ): Promise<
+    | { readonly outcome: 'ok'; readonly entries: readonly QueueEntry[] }
+    | { readonly outcome: 'fenced' }
+  > {
+    const found = await scripts.readQueue(this.#redis, {
+      ...this.#fenced(ref, token),
+      generation: this.#generation,
+      from: fromSequence,
+      countMax,
+      bytesMax,
+    });
+    if (found === 'fenced') return { outcome: 'fenced' };
+    const entries: QueueEntry[] = [];
+    for (let i = 0; i < found.length; i += 2) {
+      const sequence = sequenceOf(found[i] as Buffer);
+      entries.push(decodeQueueEntry(found[i + 1] as Buffer, sequence, this.#topics));
+    }
+    return { outcome: 'ok', entries };
+  }
+
+  async remove(
+    ref: SessionRef,
+    token: OwnerToken,
+    sequences: readonly number[],
+  ): Promise<FencedResult> {
+    if (sequences.length <= REMOVED_MAX) return this.#remove(ref, token, sequences);
+    const results: Promise<FencedResult>[] = [];
+    for (let from = 0; from < sequences.length; from += REMOVED_MAX) {
+      results.push(this.#remove(ref, token, sequences.slice(from, from + REMOVED_MAX)));
+    }
+    return (await Promise.all(results)).includes('fenced') ? 'fenced' : 'ok';
+  }
+
+  async markReleased(ref: SessionRef, token: OwnerToken, sequence: number): Promise<FencedResult> {
+    const call = { ...this.#fenced(ref, token), sequence };
+    return fencedUnless(await scripts.markReleased(this.#redis, call));
+  }
+
+  async beginIncoming(
+    ref: SessionRef,
+    token: OwnerToken,
+    packetId: number,
+    uid: string,
+  ): Promise<
+    | { readonly outcome: 'ok'; readonly incoming: IncomingMessage; readonly repeated: boolean }
+    | { readonly outcome: 'fenced' }
+  > {
+    const call = { ...this.#fenced(ref, token), packetId, uid };
+    const incoming = await scripts.beginIncoming(this.#redis, call);
+    if (incoming === 'fenced') return { outcome: 'fenced' };
+    return { outcome: 'ok', incoming, repeated: incoming.uid !== uid };
+  }
+
+  async finishIncoming(
+    ref: SessionRef,
+    token: OwnerToken,
+    packetId: number,
+  ): Promise<FencedResult> {
+    const call = { ...this.#fenced(ref, token), packetId };
+    return fencedUnless(await scripts.finishIncoming(this.#redis, call));
+  }
+
+  async endIncoming(ref: SessionRef, token: OwnerToken, packetId: number): Promise<FencedResult> {
+    const call = { ...this.#fenced(ref, token), packetId };
+    return fencedUnless(await scripts.endIncoming(this.#redis, call));
+  }
+
+  retain(message: Message): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }> {
+    return this.#retained.retain(message);
+  }
+
+  readRetained(topics: readonly string[]): Promise<readonly Message[]> {
+    return this.#retained.read(topics);
+  }
+
+  /** The handle of a session for a call that no other may join, and that joins no other. */
+  #handle({ clientId, incarnation }: SessionRef): SessionHandle {
+    const handle = this.#handles.get(clientId, incarnation);
+    handle.batch = undefined;
+    return handle;
+  }
+
+  #fenced(ref: SessionRef, token: OwnerToken) {
+    const { keys, incarnation } = this.#handle(ref);
+    return { keys, incarnation, token };
+  }
+
+  #remove(ref: SessionRef, token: OwnerToken, sequences: readonly number[]): Promise<FencedResult> {
+    const handle = this.#handles.get(ref.clientId, ref.incarnation);
+    const { batch } = handle;
+    if (batch instanceof RemoveBatch && batch.token === token && batch.add(sequences)) {
+      return batch.result;
+    }
+    const made = new RemoveBatch(handle, token, sequences, this.#generation);
+    handle.batch = made;
+    this.#redis.send(made);
+    return made.result;
+  }
+
+  /** See lua/fire-timer.lua. */
+  async #fire(clientId: string, willsMax: number): Promise<Fired> {
+    const { wills, ended, nextDue } = await this.#withIncarnation(clientId, (session) =>
+      scripts.fireTimer(this.#redis, {
+        willsMax,
+        willLeaseMs: WILL_LEASE_MS,
+        mayEnd: true,
+        ...session,
+      }),
+    );
+    if (ended !== undefined) this.#handles.forget(clientId);
+    const heard = async () => {
+      if (ended === undefined) return;
+      const keys = this.#keys.session(clientId);
+      await scripts.settleEnd(this.#redis, { keys, incarnation: ended.incarnation });
+    };
+    return { wills, ended, nextDue, heard };
+  }
+
+  /**
+   * Makes a call whose keys have the session's incarnation in them: first with the one that this node knew last, then
+   * with what the script says.
+   */
+  async #withIncarnation<Answer extends { readonly outcome: string }>(
+    clientId: string,
+    call: (session: {
+      readonly clientId: string;
+      readonly keys: SessionHandle['keys'];
+      readonly expected: string;
+      readonly clockOffsetMs: number;
+    }) => Promise<Answer | OtherIncarnation>,
+  ): Promise<Exclude<Answer, OtherIncarnation>> {
+    const keys = this.#keys.session(clientId);
+    let expected = this.#handles.lastIncarnation(clientId);
+    if (expected !== '') this.#handles.get(clientId, expected).batch = undefined;
+    for (let guess = 0; guess < GUESSES_MAX; guess++) {
+      const clockOffsetMs = this.#clockOffsetMs();
+      const answer = await call({ clientId, keys, expected, clockOffsetMs });
+      if (answer.outcome !== 'other') return answer as Exclude<Answer, OtherIncarnation>;
+      expected = (answer as OtherIncarnation).incarnation;
+    }
+    throw new StoreError('SHOAL_STORE_UNAVAILABLE', 'the session changes faster than it is read');
+  }
+
+  /** The connection that `token` names does not own the session any more. If that is not noted, a burial finds out. */
+  #disown(token: OwnerToken, clientId: string): void {
+    this.#connections.remove(token, clientId).catch(() => undefined);
+  }
+}
+
+function fencedUnless(owned: boolean): FencedResult {
+  return owned ? 'ok' : 'fenced';
+}
