@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { NodeDescriptor } from '@shoalmq/core';
+import type { NodeDescriptor, SharedFact } from '@shoalmq/core';
 import type { ClusterStateHarness } from '@shoalmq/testkit';
 import {
   describeClusterState,
+  FactReader,
   hasRedisServer,
   RedisCluster,
   RedisProcess,
@@ -61,6 +62,35 @@ describeWithRedis('on one Redis', () => {
     const membership = await after.connect().renewLease({ ...SELF, id: 'n2' }, 60_000);
     expect(membership.nodes).toHaveLength(2);
     expect(membership.generation).not.toBe(generation);
+  });
+
+  test('changes take effect once and in order although connections break under way', async () => {
+    await using nodes = statesOf([redis], 'standalone');
+    const [writer, reader] = [nodes.connect(), new FactReader(nodes.connect())];
+    await reader.load();
+    const random = new SeededRandom(1);
+    const expected = new Map<string, SharedFact>();
+    const writes: Promise<unknown>[] = [];
+    for (let round = 0; round < 10; round++) {
+      for (let i = 0; i < 100; i++) {
+        const clientId = `c${String(random.integer(20))}`;
+        const filter = `f/${String(random.integer(9))}`;
+        const options = String(random.integer(3));
+        const fact = { kind: 'session', clientId, incarnation: 'i', filter, options } as const;
+        const change = random.integer(3) === 0 ? 'remove' : 'add';
+        if (change === 'add') expected.set(`${clientId} ${filter}`, fact);
+        else expected.delete(`${clientId} ${filter}`);
+        writes.push(writer.changeFacts([{ change, fact }]));
+      }
+      await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
+    }
+    await Promise.all(writes);
+    await reader.tail();
+    expect(reader.timesLost).toBe(0);
+    expect(reader.facts()).toEqual([...expected.values()].sort(byText));
+    const stored = new FactReader(nodes.connect());
+    await stored.load();
+    expect(stored.facts()).toEqual(reader.facts());
   });
 
   test('a node that was told that it was replaced can say so by a code', async () => {
@@ -124,6 +154,10 @@ const SELF: NodeDescriptor = {
   version: '1.2.3',
   state: 'serving',
 };
+
+function byText(a: SharedFact, b: SharedFact): number {
+  return JSON.stringify(a) < JSON.stringify(b) ? -1 : 1;
+}
 
 let prefixes = 0;
 

@@ -14,6 +14,7 @@ export type {
   ClusterStateContractOptions,
   ClusterStateHarness,
 } from './contract/cluster-state-contract.ts';
+export { FactReader } from './contract/fact-reader.ts';
 export { repeatingWrites } from './contract/repeated-writes.ts';
 export { describeStateStore } from './contract/state-store-contract.ts';
 export type {

@@ -3,6 +3,7 @@ import type { FactChange, LogPosition, SharedFact } from '@shoalmq/core';
 import type { RedisReply } from '../connection/redis-call.ts';
 import type { RedisConnection } from '../connection/redis-connection.ts';
 import { defineScript } from '../connection/script.ts';
+import { StoreError } from '../errors.ts';
 import { keysOf } from '../keys.ts';
 import type { Keys } from '../keys.ts';
 import { factBucket, factField, factValue, parseFact } from './fact-text.ts';
@@ -10,6 +11,11 @@ import { entryIdOf, positionOf } from './log-position.ts';
 
 /** Changes that one script makes at most; see lua/change-facts.lua. */
 const CHANGES_MAX = 500;
+
+/** Facts, or entries of a log, that are read at a time. */
+const PAGE_SIZE = 1_000;
+
+const LOAD_ATTEMPTS = 3;
 
 /** What a reader of a log gets. */
 export type LogPage =
@@ -47,19 +53,18 @@ interface Change {
 /** See lua/load-facts.lua. */
 const loadFacts = defineScript('load-facts', {
   writes: false,
-  keys: ({ keys, bucket }: { readonly keys: Keys; readonly bucket: number }) => [
-    keys.facts(bucket),
-    keys.factLog(bucket),
-  ],
-  argv: () => [],
+  keys: ({
+    keys,
+    bucket,
+  }: {
+    readonly keys: Keys;
+    readonly bucket: number;
+    readonly factsMax: number;
+  }) => [keys.facts(bucket), keys.factLog(bucket)],
+  argv: ({ factsMax }) => [factsMax],
   reply: (reply) => {
-    const [last, texts] = reply as readonly [Buffer, readonly Buffer[]];
-    const facts: SharedFact[] = [];
-    for (let i = 0; i < texts.length; i += 2) {
-      const fact = parseFact(texts[i]!.toString(), texts[i + 1]!.toString());
-      if (fact !== undefined) facts.push(fact);
-    }
-    return { facts, position: positionOf(textOf(last)) };
+    const [last, count, texts] = reply as readonly [Buffer, number, readonly Buffer[]];
+    return { position: positionOf(textOf(last)), count, texts };
   },
 });
 
@@ -103,10 +108,29 @@ export class FactLog {
     return positions;
   }
 
-  load(
+  /**
+   * A small bucket comes in one piece. A large one is scanned in pages, so that Redis answers others meanwhile, and what
+   * was logged from before to after the scan is applied to what it found: as each change says how its fact is
+   * afterwards, that is what the bucket was at the end. A scan that was moved to another server, by a failover or with
+   * its slot, skips facts; then the number of facts is wrong and it starts again.
+   *
+   * @throws StoreError when the bucket changes faster than it can be read
+   */
+  async load(
     bucket: number,
   ): Promise<{ readonly facts: readonly SharedFact[]; readonly position: LogPosition }> {
-    return loadFacts(this.#redis, { keys: this.#keys, bucket });
+    for (let attempt = 1; attempt <= LOAD_ATTEMPTS; attempt++) {
+      const at = { keys: this.#keys, bucket };
+      const start = await loadFacts(this.#redis, { ...at, factsMax: PAGE_SIZE });
+      const facts = new Map<string, SharedFact | undefined>();
+      takeFacts(facts, start.texts);
+      if (start.count <= PAGE_SIZE) return { facts: known(facts), position: start.position };
+      await this.#scan(bucket, facts);
+      const { position, count } = await loadFacts(this.#redis, { ...at, factsMax: 0 });
+      const replayed = await this.#replay(bucket, facts, start.position, position);
+      if (replayed && facts.size === count) return { facts: known(facts), position };
+    }
+    throw new StoreError('SHOAL_STORE_UNAVAILABLE', 'the shared facts change while they are read');
   }
 
   async read(
@@ -134,6 +158,41 @@ export class FactLog {
       }),
     );
     return pages;
+  }
+
+  async #scan(bucket: number, facts: Map<string, SharedFact | undefined>): Promise<void> {
+    const key = this.#keys.facts(bucket);
+    let cursor = '0';
+    do {
+      const reply = await this.#redis.command(key, ['HSCAN', key, cursor, 'COUNT', PAGE_SIZE]);
+      const [next, texts] = reply as readonly [Buffer, readonly Buffer[]];
+      takeFacts(facts, texts);
+      cursor = next.toString();
+    } while (cursor !== '0');
+  }
+
+  /** Applies the changes after `from` up to `to`. `false`: the log does not have all of them. */
+  async #replay(
+    bucket: number,
+    facts: Map<string, SharedFact | undefined>,
+    from: LogPosition,
+    to: LogPosition,
+  ): Promise<boolean> {
+    const key = this.#keys.factLog(bucket);
+    const head = ['XRANGE', key];
+    let position = from;
+    while (position < to) {
+      const range = [`(${entryIdOf(position)}`, entryIdOf(to), 'COUNT', PAGE_SIZE];
+      const entries = (await this.#redis.command(key, [...head, ...range])) as unknown as Entries;
+      if (!follows(entries, position)) return false;
+      for (const [, [, field, , text]] of entries) {
+        const change = text.toString();
+        if (change === '-') facts.delete(field.toString());
+        else facts.set(field.toString(), parseFact(field.toString(), change.slice(1)));
+      }
+      position = positionOf(entries.at(-1)![0].toString());
+    }
+    return position === to;
   }
 
   #write(bucket: number, changes: readonly FactChange[]): Promise<LogPosition> {
@@ -194,9 +253,7 @@ type Entries = readonly (readonly [
 
 /** The changes that these entries are, for a reader that stood at `position`. */
 function pageOf(entries: Entries, position: LogPosition): LogPage {
-  const [first] = entries;
-  if (first === undefined) return { changes: [], position };
-  if (positionOf(first[1][5].toString()) !== position) return 'lost';
+  if (!follows(entries, position)) return 'lost';
   const changes: FactChange[] = [];
   for (const [, [, field, , text]] of entries) {
     const change = text.toString();
@@ -205,6 +262,24 @@ function pageOf(entries: Entries, position: LogPosition): LogPage {
     changes.push({ change: change === '-' ? 'remove' : 'add', fact });
   }
   return { changes, position: positionOf(entries.at(-1)![0].toString()) };
+}
+
+/** Nothing is missing between the position and the first of these entries. */
+function follows(entries: Entries, position: LogPosition): boolean {
+  const [first] = entries;
+  return first !== undefined && positionOf(first[1][5].toString()) === position;
+}
+
+/** Adds the facts that these fields and values are; those of an unknown kind count, but have no meaning. */
+function takeFacts(facts: Map<string, SharedFact | undefined>, texts: readonly Buffer[]): void {
+  for (let i = 0; i < texts.length; i += 2) {
+    const field = texts[i]!.toString();
+    facts.set(field, parseFact(field, texts[i + 1]!.toString()));
+  }
+}
+
+function known(facts: ReadonlyMap<string, SharedFact | undefined>): readonly SharedFact[] {
+  return [...facts.values()].filter((fact) => fact !== undefined);
 }
 
 function textOf(reply: RedisReply): string {

@@ -36,6 +36,9 @@ export interface ClusterStateContractOptions {
 const LOG_LENGTH_MAX = 200;
 const LOG_OVERFLOWS = 1_000;
 
+/** Time for a test that asks the store for much, on a machine that does much else. */
+const SLOW_MS = 60_000;
+
 /** Long enough that no lease ends by itself in a test. */
 const LONG_MS = 600_000;
 
@@ -206,42 +209,47 @@ export function describeClusterState(
   });
 
   describe(`${name}: facts`, () => {
-    test('facts of any text come back as they were written', () =>
-      on(async ({ connect }) => {
-        const state = connect();
-        const text = fc.string({ unit: 'binary', maxLength: 20 });
-        const fact: fc.Arbitrary<SharedFact> = fc.oneof(
-          fc.record({
-            kind: fc.constant('node' as const),
-            node: fc.record({ id: fc.constantFrom('n', 'n.1', '1-_'), incarnation: text }),
-            filter: text,
-            weight: fc.integer({ min: 1, max: 0xffffffff }),
-          }),
-          fc.record({
-            kind: fc.constant('session' as const),
-            clientId: text,
-            incarnation: text,
-            filter: text,
-            options: text,
-          }),
-          fc.record({ kind: fc.constant('retained' as const), filter: text }),
-        );
-        await fc.assert(
-          fc.asyncProperty(fc.array(fact, { minLength: 1, maxLength: 10 }), async (facts) => {
-            // Starts without facts: the same one may be there with another weight or other options.
-            const reader = new FactReader(state);
-            await reader.load();
-            await state.changeFacts(reader.facts().map((gone) => removed(gone)));
-            await state.changeFacts(facts.map((each) => added(each)));
-            await reader.tail();
-            expect(reader.facts()).toEqual(await storedFacts(state));
-            for (const each of facts.slice(-1)) expect(reader.facts()).toContainEqual(each);
-            await state.changeFacts(facts.map((each) => removed(each)));
-            expect(await storedFacts(state)).toEqual([]);
-          }),
-          { numRuns: Math.ceil(runs / 2), seed: 1 },
-        );
-      }));
+    test(
+      'facts of any text come back as they were written',
+      () =>
+        on(async ({ connect }) => {
+          const state = connect();
+          const text = fc.string({ unit: 'binary', maxLength: 20 });
+          const fact: fc.Arbitrary<SharedFact> = fc.oneof(
+            fc.record({
+              kind: fc.constant('node' as const),
+              node: fc.record({ id: fc.constantFrom('n', 'n.1', '1-_'), incarnation: text }),
+              filter: text,
+              weight: fc.integer({ min: 1, max: 0xffffffff }),
+            }),
+            fc.record({
+              kind: fc.constant('session' as const),
+              clientId: text,
+              incarnation: text,
+              filter: text,
+              options: text,
+            }),
+            fc.record({ kind: fc.constant('retained' as const), filter: text }),
+          );
+          const reader = new FactReader(state);
+          await reader.load();
+          await fc.assert(
+            fc.asyncProperty(fc.array(fact, { minLength: 1, maxLength: 10 }), async (facts) => {
+              await state.changeFacts(facts.map((each) => added(each)));
+              await reader.tail();
+              // The last of those that are the same is the one that holds.
+              expect(reader.facts()).toContainEqual(facts.at(-1));
+              expect(await storedFacts(state)).toEqual(reader.facts());
+              await state.changeFacts(facts.map((each) => removed(each)));
+              await reader.tail();
+              expect(reader.facts()).toEqual([]);
+            }),
+            { numRuns: Math.ceil(runs / 2), seed: 1 },
+          );
+          expect(await storedFacts(state)).toEqual([]);
+        }),
+      SLOW_MS,
+    );
 
     test('texts that look alike when joined are different facts', () =>
       on(async ({ connect }) => {
@@ -451,85 +459,134 @@ export function describeClusterState(
         expect((await state.loadBucket(bucket)).facts).toEqual([sessionFact('c', 'i', 'x')]);
       }));
 
-    test('random changes, also when each runs twice, leave what a map would hold, and readers equal to it', () =>
-      on(async ({ connect }) => {
-        const state = connect();
-        const change: fc.Arbitrary<FactChange> = fc.record({
-          change: fc.constantFrom('add' as const, 'remove' as const),
-          fact: fc
-            .record({
-              kind: fc.nat({ max: 2 }),
-              who: fc.nat({ max: 2 }),
-              filter: fc.constantFrom('a', 'b', '$share/g/a', '#', 'a}b'),
-              value: fc.nat({ max: 2 }),
-            })
-            .map(({ kind, who, filter, value }) =>
-              kind === 0
-                ? nodeFact(`n${who}`, 'i', filter, value + 1)
-                : kind === 1
-                  ? sessionFact(`c${who}`, 'i', filter, `${value}`)
-                  : retainedFact(filter),
-            ),
-        });
-        const batches = fc.array(
-          fc.record({ changes: fc.array(change, { maxLength: 12 }), twice: fc.boolean() }),
-          { maxLength: 8 },
-        );
-        await fc.assert(
-          fc.asyncProperty(batches, fc.integer({ min: 1, max: 20 }), async (calls, countMax) => {
-            await state.changeFacts((await storedFacts(state)).map((fact) => removed(fact)));
-            const early = new FactReader(connect());
-            await early.load();
-            const model = new Map<string, SharedFact>();
-            for (const { changes, twice } of calls) {
-              const positions = await state.changeFacts(changes);
-              if (twice) await state.changeFacts(changes);
-              for (const each of changes) applyTo(model, each);
-              await early.tail(countMax);
-              for (const [bucket, position] of positions) {
-                expect(early.position(bucket) >= position).toBe(true);
+    test(
+      'random changes, also when each runs twice, leave what a map would hold, and readers equal to it',
+      () =>
+        on(async ({ connect }) => {
+          const state = connect();
+          const change: fc.Arbitrary<FactChange> = fc.record({
+            change: fc.constantFrom('add' as const, 'remove' as const),
+            fact: fc
+              .record({
+                kind: fc.nat({ max: 2 }),
+                who: fc.nat({ max: 2 }),
+                filter: fc.constantFrom('a', 'b', '$share/g/a', '#', 'a}b'),
+                value: fc.nat({ max: 2 }),
+              })
+              .map(({ kind, who, filter, value }) =>
+                kind === 0
+                  ? nodeFact(`n${who}`, 'i', filter, value + 1)
+                  : kind === 1
+                    ? sessionFact(`c${who}`, 'i', filter, `${value}`)
+                    : retainedFact(filter),
+              ),
+          });
+          const batches = fc.array(
+            fc.record({ changes: fc.array(change, { maxLength: 12 }), twice: fc.boolean() }),
+            { maxLength: 8 },
+          );
+          await fc.assert(
+            fc.asyncProperty(batches, fc.integer({ min: 1, max: 20 }), async (calls, countMax) => {
+              await state.changeFacts((await storedFacts(state)).map((fact) => removed(fact)));
+              const early = new FactReader(connect());
+              await early.load();
+              const model = new Map<string, SharedFact>();
+              for (const { changes, twice } of calls) {
+                const positions = await state.changeFacts(changes);
+                if (twice) await state.changeFacts(changes);
+                for (const each of changes) applyTo(model, each);
+                await early.tail(countMax);
+                for (const [bucket, position] of positions) {
+                  expect(early.position(bucket) >= position).toBe(true);
+                }
               }
-            }
-            const expected = [...model.values()].sort(byText);
-            expect(early.timesLost).toBe(0);
-            expect(early.facts()).toEqual(expected);
-            expect(await storedFacts(state)).toEqual(expected);
-          }),
-          { numRuns: runs, seed: 1 },
-        );
-      }));
+              const expected = [...model.values()].sort(byText);
+              expect(early.timesLost).toBe(0);
+              expect(early.facts()).toEqual(expected);
+              expect(await storedFacts(state)).toEqual(expected);
+            }),
+            { numRuns: runs, seed: 1 },
+          );
+        }),
+      SLOW_MS,
+    );
 
-    test('three nodes that write at once and one that tails come to the same facts', () =>
-      on(async ({ connect }) => {
-        for (let seed = 1; seed <= Math.ceil(runs / 10); seed++) {
-          const random = new SeededRandom(seed);
-          const reader = new FactReader(connect());
-          await reader.load();
-          let writing = 3;
-          const write = async (state: ClusterState): Promise<void> => {
-            for (let i = 0; i < 20; i++) {
-              await state.changeFacts(
-                Array.from({ length: 1 + random.integer(8) }, () => {
-                  const fact = sessionFact(
-                    `c${random.integer(4)}`,
-                    'i',
-                    `f/${random.integer(6)}`,
-                    `${random.integer(3)}`,
-                  );
-                  return random.integer(3) === 0 ? removed(fact) : added(fact);
-                }),
+    test(
+      'a large bucket that changes while it is loaded is loaded as it was at its position',
+      () =>
+        on(async ({ connect }) => {
+          const [writer, other] = [connect(), connect()];
+          const factsOf = (from: number) =>
+            Array.from({ length: 500 }, (_, i) => sessionFact(`c${from + i}`, 'i', 'x'));
+          for (let from = 0; from < 3_000; from += 500) {
+            await writer.changeFacts(factsOf(from).map((fact) => added(fact)));
+          }
+          const random = new SeededRandom(1);
+          let loading = true;
+          const write = async (): Promise<void> => {
+            while (loading) {
+              const fact = sessionFact(
+                `c${random.integer(4_000)}`,
+                'i',
+                'x',
+                `${random.integer(9)}`,
               );
+              await writer.changeFacts([random.integer(2) === 0 ? removed(fact) : added(fact)]);
             }
-            writing--;
           };
-          const tail = async (): Promise<void> => {
-            while (writing > 0) await reader.readOnce(16);
+          const writing = write();
+          const readers: FactReader[] = [];
+          for (let i = 0; i < 5; i++) {
+            const reader = new FactReader(other);
+            await reader.load();
+            readers.push(reader);
+          }
+          loading = false;
+          await writing;
+          const facts = await storedFacts(other);
+          for (const reader of readers) {
             await reader.tail();
-          };
-          await Promise.all([write(connect()), write(connect()), write(connect()), tail()]);
-          expect(reader.facts()).toEqual(await storedFacts(connect()));
-        }
-      }));
+            expect(reader.facts()).toEqual(facts);
+          }
+        }),
+      SLOW_MS,
+    );
+
+    test(
+      'three nodes that write at once and one that tails come to the same facts',
+      () =>
+        on(async ({ connect }) => {
+          for (let seed = 1; seed <= Math.ceil(runs / 10); seed++) {
+            const random = new SeededRandom(seed);
+            const reader = new FactReader(connect());
+            await reader.load();
+            let writing = 3;
+            const write = async (state: ClusterState): Promise<void> => {
+              for (let i = 0; i < 20; i++) {
+                await state.changeFacts(
+                  Array.from({ length: 1 + random.integer(8) }, () => {
+                    const fact = sessionFact(
+                      `c${random.integer(4)}`,
+                      'i',
+                      `f/${random.integer(6)}`,
+                      `${random.integer(3)}`,
+                    );
+                    return random.integer(3) === 0 ? removed(fact) : added(fact);
+                  }),
+                );
+              }
+              writing--;
+            };
+            const tail = async (): Promise<void> => {
+              while (writing > 0) await reader.readOnce(16);
+              await reader.tail();
+            };
+            await Promise.all([write(connect()), write(connect()), write(connect()), tail()]);
+            expect(reader.facts()).toEqual(await storedFacts(connect()));
+          }
+        }),
+      SLOW_MS,
+    );
   });
 
   describe(`${name}: connections of a dead node`, () => {
@@ -554,21 +611,27 @@ export function describeClusterState(
         ]);
       }));
 
-    test('have client ids of any text', () =>
-      on(async ({ connect, own, disown }) => {
-        const state = connect();
-        const ids = fc.uniqueArray(fc.string({ unit: 'binary', maxLength: 12 }), { maxLength: 12 });
-        await fc.assert(
-          fc.asyncProperty(ids, async (clientIds) => {
-            for (const clientId of clientIds) await own('n1#a#7', clientId);
-            const found = await everyOrphan(state, dead, 5);
-            for (const clientId of clientIds) await disown('n1#a#7', clientId);
-            expect(found.map(({ clientId }) => clientId).sort()).toEqual([...clientIds].sort());
-            expect(await everyOrphan(state, dead, 5)).toEqual([]);
-          }),
-          { numRuns: Math.ceil(runs / 4), seed: 1 },
-        );
-      }));
+    test(
+      'have client ids of any text',
+      () =>
+        on(async ({ connect, own, disown }) => {
+          const state = connect();
+          const ids = fc.uniqueArray(fc.string({ unit: 'binary', maxLength: 12 }), {
+            maxLength: 12,
+          });
+          await fc.assert(
+            fc.asyncProperty(ids, async (clientIds) => {
+              for (const clientId of clientIds) await own('n1#a#7', clientId);
+              const found = await everyOrphan(state, dead, 5);
+              for (const clientId of clientIds) await disown('n1#a#7', clientId);
+              expect(found.map(({ clientId }) => clientId).sort()).toEqual([...clientIds].sort());
+              expect(await everyOrphan(state, dead, 5)).toEqual([]);
+            }),
+            { numRuns: Math.ceil(runs / 4), seed: 1 },
+          );
+        }),
+      SLOW_MS,
+    );
 
     test('come in pages that survive the release of what they name', () =>
       on(async ({ connect, own, disown }) => {
