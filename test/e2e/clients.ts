@@ -1,8 +1,11 @@
-import { describe, test } from '@jest/globals';
+import { describe, jest, test } from '@jest/globals';
 import type { ClientKind, Version } from './client-kind.ts';
 import { mosquittoClients } from './mosquitto-clients.ts';
 import { mqttJs } from './mqtt-js.ts';
 import { paho } from './paho.ts';
+
+// Each test starts processes, which takes its time on a busy machine.
+jest.setTimeout(30_000);
 
 const KINDS: readonly ClientKind[] = [mosquittoClients, mqttJs, paho];
 
