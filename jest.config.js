@@ -16,6 +16,8 @@ export default {
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/packages/*/test/**/*.test.ts'] },
     { ...common, displayName: 'integration', testMatch: ['<rootDir>/test/**/*.test.ts'] },
   ],
+  // Generous: a slow machine is not a defect. What hangs is ended all the same.
+  testTimeout: 30_000,
   coverageProvider: 'v8',
   collectCoverageFrom: ['packages/*/src/**/*.ts'],
   workerIdleMemoryLimit: '512MB',
