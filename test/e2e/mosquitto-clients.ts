@@ -160,6 +160,8 @@ function subscribeArguments(options: SubscriberOptions): string[] {
     ...connectArguments(options),
     ...filters.flatMap((filter) => ['-t', filter]),
     ...['-q', String(qos), '-k', '5'],
+    // It would come back for ever to a broker that is gone, should a test not get to its end.
+    ...['-W', '120'],
     ...(persistent ? ['-c'] : []),
     ...(persistent && version === 5 ? ['-x', '3600'] : []),
     ...(subscriptionIdentifier === undefined
