@@ -140,7 +140,7 @@ test('a malformed packet cut off anywhere is not taken for another', async () =>
   await watcher.expectNothing();
 });
 
-test('[MQTT-4.2-1] bytes may come in pieces of any size, in order and without loss', async () => {
+test('[MQTT-4.2-1][MQTT3-7.1.1-1] bytes may come in pieces of any size, in order and without loss', async () => {
   await using broker = await TestBroker.start();
   await using client = await broker.client();
   await client.subscribe('a');
