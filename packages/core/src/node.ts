@@ -320,7 +320,7 @@ export class Node {
   addRemoteSubscription(session: SessionRef, stored: StoredSubscription): void {
     const target = this.targetOf(session.clientId, session.incarnation);
     const known = target.subscriptions.get(stored.filter);
-    if (known !== undefined && known.is(stored)) return;
+    if (known?.equals(stored) === true) return;
     this.router.flush();
     this.addSubscription(target, stored);
   }

@@ -6,6 +6,7 @@ import type { SharedStrategy } from '../src/delivery/shared-choice.ts';
 import { Message } from '../src/message.ts';
 import type { SharedGroup } from '../src/route/route-table.ts';
 import { SessionTarget, Subscription } from '../src/route/subscription.ts';
+import type { RouteEntry } from '../src/route/subscription.ts';
 
 type Kind = 'connected' | 'congested' | 'away' | 'closed';
 
@@ -48,7 +49,7 @@ function chooser(
   strategy: SharedStrategy,
 ): (each?: Message) => string | undefined {
   const random = new SeededRandom(7);
-  return (each = message(1)) => chooseMember(group, each, strategy, random)?.target.clientId;
+  return (each = message(1)) => clientIdOf(chooseMember(group, each, strategy, random));
 }
 
 function times<T>(count: number, make: () => T): T[] {
@@ -181,3 +182,7 @@ test('hash-client-id: the publisher decides, whatever the topic', () => {
   }
   expect(used.size).toBe(3);
 });
+
+function clientIdOf(entry: RouteEntry | undefined): string | undefined {
+  return entry instanceof Subscription ? entry.target.clientId : undefined;
+}

@@ -95,7 +95,7 @@ export class Router {
     if (message.retain) this.#retain(message);
     if (matches.empty) {
       this.#context.counters.messagesDropped.no_subscribers += 1;
-      return this.#pending === undefined ? ReasonCode.NoMatchingSubscribers : this.#finish();
+      return this.#finish(ReasonCode.NoMatchingSubscribers);
     }
     this.#deliverToGroups(message, matches, from);
     for (const delivery of matches.persistent) {
@@ -103,7 +103,7 @@ export class Router {
     }
     if (matches.shared.length > 0) this.#deliverToAllShared(message, matches, from, uid);
     else for (const node of matches.nodes) this.#forward(node, message, true, NO_GROUPS);
-    return this.#pending === undefined ? ReasonCode.Success : this.#finish();
+    return this.#finish(ReasonCode.Success);
   }
 
   /** The publisher will not repeat the message: the queues that have it may forget its uid. */
@@ -473,9 +473,10 @@ export class Router {
       });
   }
 
-  /** -1 while something is open; otherwise the reason code, and nothing is pending. */
-  #finish(): number {
-    const pending = this.#pending!;
+  /** -1 while something is open; otherwise the reason code, `reasonCode` when there was nothing to wait for. */
+  #finish(reasonCode: number): number {
+    const pending = this.#pending;
+    if (pending === undefined) return reasonCode;
     if (!pending.seal()) return -1;
     // With a failure, or a uid to settle, the caller needs to see it.
     if (pending.failed || pending.sessions.length > 0) return -1;

@@ -109,8 +109,7 @@ export class Matches {
 export function matchesOf(table: RouteTable<RouteEntry>, topic: Topic): Matches {
   const known = topic.matches;
   if (
-    known !== undefined &&
-    known.wildcardRevision === table.wildcardRevision &&
+    known?.wildcardRevision === table.wildcardRevision &&
     known.exactRevision === table.exactRevision(topic.hash)
   ) {
     return known;

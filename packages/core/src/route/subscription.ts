@@ -91,16 +91,6 @@ export class Subscription implements Route {
     return (this.#options & RETAIN_AS_PUBLISHED) !== 0;
   }
 
-  /** Whether it has the options of `stored`, as far as delivery goes. */
-  is(stored: StoredSubscription): boolean {
-    return (
-      this.qos === stored.qos &&
-      this.noLocal === stored.noLocal &&
-      this.retainAsPublished === stored.retainAsPublished &&
-      this.identifier === stored.subscriptionIdentifier
-    );
-  }
-
   /** As text, for other nodes. Retain Handling is over once SUBSCRIBE was handled. */
   get options(): string {
     return packOptions({ ...this.stored, retainHandling: 0 });
