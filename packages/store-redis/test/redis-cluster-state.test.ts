@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { DEFAULT_LIMITS } from '@shoalmq/core';
 import type { NodeDescriptor, SharedFact } from '@shoalmq/core';
 import type { ClusterStateHarness } from '@shoalmq/testkit';
 import {
@@ -9,7 +10,7 @@ import {
   RedisProcess,
   SeededRandom,
 } from '@shoalmq/testkit';
-import { OwnedConnections, RedisClusterState, RedisConnection } from '../src/index.ts';
+import { OwnedConnections, RedisClusterState, RedisConnection, RedisStore } from '../src/index.ts';
 
 const RUNS = { runs: 30 };
 
@@ -93,6 +94,11 @@ describeWithRedis('on one Redis', () => {
     expect(stored.facts()).toEqual(reader.facts());
   });
 
+  test('a dead node leaves the connections whose sessions it claimed and did not release', async () => {
+    await using nodes = statesOf([redis], 'standalone');
+    await expectOrphans(nodes);
+  });
+
   test('a node that was told that it was replaced can say so by a code', async () => {
     await using nodes = statesOf([redis], 'standalone');
     const first = nodes.connect();
@@ -133,6 +139,11 @@ describeWithRedis('on a Redis Cluster', () => {
     runs: 10,
   });
 
+  test('a dead node leaves the connections whose sessions it claimed and did not release', async () => {
+    await using nodes = statesOf(cluster.nodes, 'cluster');
+    await expectOrphans(nodes);
+  });
+
   test('the generation changes when any of the primaries starts again', async () => {
     await using other = await RedisCluster.start({ args: ['--appendonly', 'yes'] });
     await using nodes = statesOf(other.nodes, 'cluster');
@@ -157,6 +168,52 @@ const SELF: NodeDescriptor = {
 
 function byText(a: SharedFact, b: SharedFact): number {
   return JSON.stringify(a) < JSON.stringify(b) ? -1 : 1;
+}
+
+/** What a node does to its sessions, and what others find when it died. */
+async function expectOrphans(nodes: ReturnType<typeof statesOf>): Promise<void> {
+  const { redis } = nodes;
+  const store = new RedisStore({ redis, limits: DEFAULT_LIMITS });
+  const state = nodes.connect();
+  const claim = (clientId: string, token: string) =>
+    store.claim({
+      clientId,
+      token,
+      cleanStart: false,
+      expiryInterval: 100,
+      protocolVersion: 5,
+      username: '',
+      will: undefined,
+    });
+  const release = (clientId: string, token: string) =>
+    store.release({
+      clientId,
+      token,
+      discardWill: false,
+      expiryInterval: undefined,
+      sentBelow: Number.MAX_SAFE_INTEGER,
+    });
+  const orphansOf = async (incarnation: string) => {
+    const found: string[] = [];
+    let cursor = '';
+    do {
+      const page = await state.orphans({ id: 'n1', incarnation }, cursor, 2);
+      found.push(...page.connections.map(({ clientId, token }) => `${clientId} ${token}`));
+      cursor = page.next;
+    } while (cursor !== '');
+    return found.sort();
+  };
+
+  for (const clientId of ['kept', 'left', 'moved', '}{#:']) await claim(clientId, 'n1#a#1');
+  await release('left', 'n1#a#1');
+  await claim('moved', 'n1#b#1');
+  await until(async () => (await orphansOf('a')).length === 2);
+  expect(await orphansOf('a')).toEqual(['kept n1#a#1', '}{#: n1#a#1']);
+  expect(await orphansOf('b')).toEqual(['moved n1#b#1']);
+  expect((await release('kept', 'n1#a#1')).outcome).toBe('ok');
+  await claim('}{#:', 'n2#x#1');
+  expect((await release('}{#:', 'n1#a#1')).outcome).toBe('fenced');
+  await until(async () => (await orphansOf('a')).length === 0);
 }
 
 let prefixes = 0;

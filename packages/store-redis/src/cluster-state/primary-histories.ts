@@ -12,7 +12,9 @@ const INFO = encodeCommand(['INFO', 'replication']);
  */
 export class PrimaryHistories {
   readonly #redis: RedisConnection;
-  /** By the first slot of each primary, which its successor has too. */
+  /** A slot of each primary, when they were asked last. */
+  #slots: readonly number[] = [];
+  /** By slot of the primary, which its successor has too. */
   readonly #ids = new Map<number, string>();
   readonly #asking = new Map<number, Promise<void>>();
 
@@ -22,14 +24,14 @@ export class PrimaryHistories {
 
   /** Asks every primary that has not still to answer; resolves when all have answered. */
   async ask(): Promise<void> {
-    await Promise.all(this.#redis.slotsOfPrimaries().map((slot) => this.#ask(slot)));
+    this.#slots = this.#redis.slotsOfPrimaries();
+    await Promise.all(this.#slots.map((slot) => this.#ask(slot)));
   }
 
   /** What is known of every primary, the same for all nodes that know the same; `undefined`: something is not. */
   known(): string | undefined {
-    const slots = this.#redis.slotsOfPrimaries();
-    for (const slot of this.#ids.keys()) if (!slots.includes(slot)) this.#ids.delete(slot);
-    const ids = slots.map((slot) => this.#ids.get(slot));
+    for (const slot of this.#ids.keys()) if (!this.#slots.includes(slot)) this.#ids.delete(slot);
+    const ids = this.#slots.map((slot) => this.#ids.get(slot));
     if (ids.length === 0 || ids.includes(undefined)) return undefined;
     return ids.sort().join();
   }

@@ -206,6 +206,80 @@ export function describeClusterState(
         expect(all.generation).toBe(after.generation);
         expect(all.nodes).toHaveLength(2);
       }));
+
+    test(
+      'any sequence of leases, ends and burials, also when each runs twice, leaves what a model says',
+      () =>
+        on(async ({ connect, passTime }) => {
+          const life = fc.record({
+            id: fc.constantFrom('n1', 'n2'),
+            incarnation: fc.constantFrom('a', 'b', 'c'),
+          });
+          const step = fc.record({
+            what: fc.constantFrom('renew', 'renew', 'renew', 'lapse', 'end', 'bury'),
+            life,
+            twice: fc.boolean(),
+          });
+          let run = 0;
+          await fc.assert(
+            fc.asyncProperty(fc.array(step, { maxLength: 20 }), async (steps) => {
+              // A life of a node does not begin twice.
+              run += 1;
+              const states = new Map<string, ClusterState>();
+              const model = new Map<string, { node: NodeIdentity; lives: boolean }>();
+              const renew = async (node: NodeIdentity, ttlMs: number): Promise<void> => {
+                const key = `${node.id} ${node.incarnation}`;
+                const rivals = [...model.values()].filter(
+                  (other) =>
+                    other.lives &&
+                    other.node.id === node.id &&
+                    other.node.incarnation !== node.incarnation,
+                );
+                const began = states.has(key);
+                const state = states.get(key) ?? connect();
+                states.set(key, state);
+                const renewed = state.renewLease(descriptorOf(node.id, node.incarnation), ttlMs);
+                if (began && rivals.length > 0) {
+                  await expect(renewed).rejects.toThrow();
+                  return;
+                }
+                for (const rival of rivals) rival.lives = false;
+                model.set(key, { node, lives: true });
+                const { nodes, dead } = await renewed;
+                const expected = (lives: boolean): readonly NodeIdentity[] =>
+                  [...model.values()]
+                    .filter((each) => each.lives === lives)
+                    .map(({ node }) => node);
+                expect(byId(nodes)).toMatchObject(byId(expected(true)));
+                expect(byId(dead)).toEqual(byId(expected(false)));
+              };
+              for (const { what, life: named, twice } of steps) {
+                const node = { ...named, incarnation: `${named.incarnation}${run}` };
+                const key = `${node.id} ${node.incarnation}`;
+                for (let i = 0; i < (twice ? 2 : 1); i++) {
+                  if (what === 'renew') {
+                    await renew(node, LONG_MS);
+                  } else if (what === 'lapse') {
+                    if (model.get(key)?.lives !== true) continue;
+                    await renew(node, 1);
+                    await passTime(1);
+                    model.set(key, { node, lives: false });
+                  } else if (what === 'end') {
+                    await connect().endLease(node);
+                    model.delete(key);
+                  } else {
+                    await connect().bury(node);
+                    if (model.get(key)?.lives === false) model.delete(key);
+                  }
+                }
+              }
+              for (const { node } of model.values()) await connect().endLease(node);
+            }),
+            { numRuns: runs, seed: 1 },
+          );
+        }),
+      SLOW_MS,
+    );
   });
 
   describe(`${name}: facts`, () => {
