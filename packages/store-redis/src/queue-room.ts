@@ -34,6 +34,7 @@ export class QueueRoom {
   #usedBytes = 0;
   #sinceLook = 0;
   #looking = false;
+  #scarce = true;
   /** What was used before the look that is under way. */
   #beforeMessages = 0;
   #beforeBytes = 0;
@@ -44,6 +45,11 @@ export class QueueRoom {
     spread = (spread + 1) & 0xffff;
     this.#messages = spread % (unseen + 1);
     this.#bytes = limits.queueBytesMax / UNSEEN_SHARE;
+  }
+
+  /** Whether the queue may be near its bounds, or nobody has looked: then what is removed makes a difference. */
+  get scarce(): boolean {
+    return this.#scarce;
   }
 
   /** Whether a message of so many bytes may be appended without a look; if so it counts as appended. */
@@ -70,6 +76,9 @@ export class QueueRoom {
     if (found === undefined) return;
     this.#messages = (this.#limits.queueMessagesMax - found.messages) / SHARE;
     this.#bytes = (this.#limits.queueBytesMax - found.bytes) / SHARE;
+    this.#scarce =
+      this.#messages * SHARE < this.#limits.queueMessagesMax / 2 ||
+      this.#bytes * SHARE < this.#limits.queueBytesMax / 2;
     this.#usedMessages -= this.#beforeMessages;
     this.#usedBytes -= this.#beforeBytes;
     this.#beforeMessages = this.#beforeBytes = 0;

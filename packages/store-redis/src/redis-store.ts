@@ -22,6 +22,7 @@ import type {
 import { CheckedAppend, NativeAppend, sequenceOf } from './append-calls.ts';
 import type { RedisConnection, StoreStatus } from './connection/redis-connection.ts';
 import { StoreError } from './errors.ts';
+import { HeldCalls } from './held-calls.ts';
 import { keysOf } from './keys.ts';
 import type { Keys } from './keys.ts';
 import { OwnedConnections } from './owned-connections.ts';
@@ -41,6 +42,11 @@ import { encodeWill } from './stored-will.ts';
 
 /** How long a will that was handed out has time to be settled before it is handed out again. */
 export const WILL_LEASE_MS = 30_000;
+
+/** How long removals and settled uids are held back by default. */
+const HOLD_MS = 50;
+/** Removals of one session that are not held back any longer. */
+const HELD_MAX = 256;
 
 /** Times that a call is made again because the session has another incarnation than this node believed. */
 const GUESSES_MAX = 10;
@@ -64,6 +70,8 @@ export interface RedisStoreOptions {
   readonly topics?: TopicTable;
   /** First part of the ids in queues; rises when Redis was rolled back. */
   readonly generation?: number;
+  /** Milliseconds for which removals and settled uids of a session are gathered; 0: not at all. 50 by default. */
+  readonly holdMs?: number;
   /** For tests: milliseconds by which sessions and wills are ahead of Redis's clock. */
   readonly clockOffsetMs?: () => number;
 }
@@ -85,6 +93,7 @@ export class RedisStore implements StateStore {
   readonly #generation: number;
   readonly #clockOffsetMs: () => number;
   readonly #handles: SessionHandles;
+  readonly #held: HeldCalls;
   readonly #connections: OwnedConnections;
   readonly #timers: SessionTimers;
   readonly #retained: RetainedStore;
@@ -105,6 +114,7 @@ export class RedisStore implements StateStore {
       limits,
       generation,
     });
+    this.#held = new HeldCalls((call) => redis.send(call), options.holdMs ?? HOLD_MS);
     this.#connections = new OwnedConnections(redis);
     this.#timers = new SessionTimers(redis, this.#keys, this.#clockOffsetMs);
     this.#retained = new RetainedStore(redis, {
@@ -127,6 +137,7 @@ export class RedisStore implements StateStore {
 
   /** Ends the connections to Redis; calls under way fail. */
   close(): Promise<void> {
+    this.#held.releaseAll();
     return this.#redis.close();
   }
 
@@ -153,12 +164,22 @@ export class RedisStore implements StateStore {
       scripts.claimSession(this.#redis, { ...call, ...session }),
     );
     await added;
-    const { outcome, nextDue, ...claimed } = answer;
-    this.#handles.get(clientId, claimed.incarnation);
-    const { previousToken } = claimed;
+    const { nextDue, previousToken, incarnation } = answer;
+    this.#handles.get(clientId, incarnation);
     if (previousToken !== '' && previousToken !== token) this.#disown(previousToken, clientId);
     await this.#timers.set(clientId, nextDue);
-    return claimed;
+    return {
+      incarnation,
+      previousToken,
+      sessionPresent: answer.sessionPresent,
+      subscriptions: answer.subscriptions,
+      endedSubscriptions: answer.endedSubscriptions,
+      endedIncarnation: answer.endedIncarnation,
+      incoming: answer.incoming,
+      sentBelow: answer.sentBelow,
+      released: answer.released,
+      wills: answer.wills,
+    };
   }
 
   async release(
@@ -216,11 +237,12 @@ export class RedisStore implements StateStore {
     uid: string,
     done: (result: AppendResult) => void,
   ): void {
-    const handle = this.#handle(ref);
+    const handle = this.#handles.get(ref.clientId, ref.incarnation);
     if (uid === '' && handle.room.takeUnseen(countedBytes(queued.message))) {
       this.#redis.send(new NativeAppend(handle, queued, done));
       return;
     }
+    this.#releaseBeforeAppend(handle, uid);
     handle.room.beginLook();
     const limits = this.#limits;
     const generation = this.#generation;
@@ -229,10 +251,10 @@ export class RedisStore implements StateStore {
 
   settleUid(ref: SessionRef, uid: string): void {
     const handle = this.#handles.get(ref.clientId, ref.incarnation);
-    const { batch } = handle;
-    if (batch instanceof SettleBatch && batch.add(uid)) return;
-    handle.batch = new SettleBatch(handle, uid);
-    this.#redis.send(handle.batch);
+    if (handle.heldUids?.add(uid) === true) return;
+    this.#held.release(handle);
+    handle.heldUids = new SettleBatch(handle, uid);
+    this.#held.add(handle);
   }
 
   owner(ref: SessionRef, done: (token: OwnerToken | undefined) => void): void {
@@ -320,11 +342,19 @@ export class RedisStore implements StateStore {
     return this.#retained.read(topics);
   }
 
-  /** The handle of a session for a call that no other may join, and that joins no other. */
+  /** The handle of a session for a call that must see the effect of all before it. */
   #handle({ clientId, incarnation }: SessionRef): SessionHandle {
     const handle = this.#handles.get(clientId, incarnation);
-    handle.batch = undefined;
+    this.#held.release(handle);
     return handle;
+  }
+
+  /** Sends what a checked append could see: what it makes room by, and its own uid. */
+  #releaseBeforeAppend(handle: SessionHandle, uid: string): void {
+    const sameUid = uid !== '' && handle.heldUids?.has(uid) === true;
+    if (sameUid || (handle.heldRemovals !== undefined && handle.room.scarce)) {
+      this.#held.release(handle);
+    }
   }
 
   #fenced(ref: SessionRef, token: OwnerToken) {
@@ -334,13 +364,15 @@ export class RedisStore implements StateStore {
 
   #remove(ref: SessionRef, token: OwnerToken, sequences: readonly number[]): Promise<FencedResult> {
     const handle = this.#handles.get(ref.clientId, ref.incarnation);
-    const { batch } = handle;
-    if (batch instanceof RemoveBatch && batch.token === token && batch.add(sequences)) {
-      return batch.result;
+    const held = handle.heldRemovals;
+    if (held?.token === token && held.add(sequences)) {
+      if (held.size >= HELD_MAX) this.#held.release(handle);
+      return held.result;
     }
+    this.#held.release(handle);
     const made = new RemoveBatch(handle, token, sequences, this.#generation);
-    handle.batch = made;
-    this.#redis.send(made);
+    handle.heldRemovals = made;
+    this.#held.add(handle);
     return made.result;
   }
 
@@ -378,7 +410,7 @@ export class RedisStore implements StateStore {
   ): Promise<Exclude<Answer, OtherIncarnation>> {
     const keys = this.#keys.session(clientId);
     let expected = this.#handles.lastIncarnation(clientId);
-    if (expected !== '') this.#handles.get(clientId, expected).batch = undefined;
+    if (expected !== '') this.#held.release(this.#handles.get(clientId, expected));
     for (let guess = 0; guess < GUESSES_MAX; guess++) {
       const clockOffsetMs = this.#clockOffsetMs();
       const answer = await call({ clientId, keys, expected, clockOffsetMs });

@@ -8,7 +8,7 @@ import { removeScript } from './session-scripts.ts';
 /** As many sequences as one run of the script takes. */
 export const REMOVED_MAX = 1_000;
 
-/** Removes what the owner removes from a queue in one turn of the event loop. */
+/** Removes what the owner of a session removed from its queue while the call was held back. */
 export class RemoveBatch extends RedisCall {
   override readonly name = 'evalsha';
   readonly token: string;
@@ -36,9 +36,13 @@ export class RemoveBatch extends RedisCall {
     });
   }
 
-  /** Takes more sequences, if this call was not sent and has room for them. */
+  get size(): number {
+    return this.#sequences.length;
+  }
+
+  /** Takes more sequences, if there is room for them. Not after the call was sent. */
   add(sequences: readonly number[]): boolean {
-    if (this.attempts > 0 || this.#sequences.length + sequences.length > REMOVED_MAX) return false;
+    if (this.size + sequences.length > REMOVED_MAX) return false;
     for (const sequence of sequences) this.#sequences.push(sequence);
     return true;
   }

@@ -16,8 +16,9 @@ export class SessionHandle {
   readonly room: QueueRoom;
   /** An XADD up to the message. */
   readonly appendHead: Buffer;
-  /** The last call for the session, while more of the same kind may join it: any other call for the session ends that. */
-  batch: RemoveBatch | SettleBatch | undefined = undefined;
+  /** Calls that are held back for a moment so that more can join them; see `HeldCalls`. */
+  heldRemovals: RemoveBatch | undefined = undefined;
+  heldUids: SettleBatch | undefined = undefined;
 
   constructor(
     clientId: string,

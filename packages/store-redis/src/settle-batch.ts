@@ -3,22 +3,26 @@ import type { SessionHandle } from './session-handle.ts';
 
 const UIDS_MAX = 1_000;
 
-/** Forgets uids of one session that are settled in one turn of the event loop. Best effort: nobody is told. */
+/** Forgets uids of one session that were settled while the call was held back. Best effort: nobody is told. */
 export class SettleBatch extends RedisCall {
   override readonly name = 'srem';
   readonly #seen: string;
-  readonly #uids: string[];
+  readonly #uids: Set<string>;
 
   constructor(handle: SessionHandle, uid: string) {
     super(handle.slot, false);
     this.#seen = handle.keys.seen(handle.incarnation);
-    this.#uids = [uid];
+    this.#uids = new Set([uid]);
   }
 
-  /** Takes another uid, if this call was not sent and has room for it. */
+  has(uid: string): boolean {
+    return this.#uids.has(uid);
+  }
+
+  /** Takes another uid, if there is room for it. Not after the call was sent. */
   add(uid: string): boolean {
-    if (this.attempts > 0 || this.#uids.length >= UIDS_MAX) return false;
-    this.#uids.push(uid);
+    if (this.#uids.size >= UIDS_MAX) return false;
+    this.#uids.add(uid);
     return true;
   }
 

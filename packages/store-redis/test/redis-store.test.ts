@@ -55,6 +55,7 @@ function harness(
     limits,
     clock: { wallMs: nowMs },
     clockOffsetMs: () => offsetMs,
+    holdMs: 0,
   });
   return Promise.resolve({
     store,

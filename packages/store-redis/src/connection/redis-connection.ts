@@ -64,7 +64,6 @@ export class RedisConnection implements LinkOwner {
   #slots: readonly (string | undefined)[] = [];
   #topologyAtMs = -Infinity;
   #askingTopology = false;
-  #outstanding = 0;
   #timer: NodeJS.Timeout | undefined = undefined;
   #status: StoreStatus = { state: 'down', sinceMs: Date.now() };
   readonly #listeners = new Set<(status: StoreStatus) => void>();
@@ -109,7 +108,6 @@ export class RedisConnection implements LinkOwner {
       return;
     }
     call.deadlineAtMs = performance.now() + this.#deadlineMs;
-    this.#outstanding += 1;
     this.#submit(call);
   }
 
@@ -253,7 +251,6 @@ export class RedisConnection implements LinkOwner {
 
   #settle(call: RedisCall): void {
     call.settled = true;
-    this.#outstanding -= 1;
   }
 
   #fail(call: RedisCall, code: StoreError['code'], message: string): void {
@@ -316,9 +313,9 @@ export class RedisConnection implements LinkOwner {
   }
 
   #link(address: string): RedisLink {
-    let link = this.#links.get(address);
-    if (link !== undefined) return link;
-    link = new RedisLink(address, this.#client(address), this, scriptSources());
+    const known = this.#links.get(address);
+    if (known !== undefined) return known;
+    const link = new RedisLink(address, this.#client(address), this, scriptSources());
     this.#links.set(address, link);
     const replicas = this.options.replicas ?? 0;
     if (replicas > 0) {
@@ -326,7 +323,7 @@ export class RedisConnection implements LinkOwner {
         replicas,
         markerKey: () => this.#markerKey(address),
         confirmed: (call, reply) => this.#answer(call, reply),
-        lost: () => link?.reconnect(),
+        lost: () => link.reconnect(),
         replyTimeoutMs: this.#replyTimeoutMs,
       });
       this.#commits.set(link, commit);
@@ -414,10 +411,8 @@ export class RedisConnection implements LinkOwner {
     for (const address of addresses) {
       const slots = await this.#slotsFrom(address);
       if (this.#closed) return;
-      if (slots === undefined || !slots.includes(address)) {
-        if (slots?.every((primary) => primary === undefined) ?? true) continue;
-      }
-      this.#useTopology(slots as readonly (string | undefined)[]);
+      if (slots === undefined || slots.every((primary) => primary === undefined)) continue;
+      this.#useTopology(slots);
       return;
     }
   }
