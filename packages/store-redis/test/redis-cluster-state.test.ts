@@ -99,16 +99,6 @@ describeWithRedis('on one Redis', () => {
     await expectOrphans(nodes);
   });
 
-  test('a node that was told that it was replaced can say so by a code', async () => {
-    await using nodes = statesOf([redis], 'standalone');
-    const first = nodes.connect();
-    await first.renewLease(SELF, 60_000);
-    await nodes.connect().renewLease({ ...SELF, incarnation: 'later' }, 60_000);
-    await expect(first.renewLease(SELF, 60_000)).rejects.toMatchObject({
-      code: 'SHOAL_NODE_REPLACED',
-    });
-  });
-
   test('a fact of a kind that this version does not know is passed over', async () => {
     await using nodes = statesOf([redis], 'standalone');
     const state = nodes.connect();

@@ -31,6 +31,7 @@ export { MemoryClusterState } from './memory-cluster-state.ts';
 export type { ClusterSnapshot, MemoryClusterStateOptions } from './memory-cluster-state.ts';
 export { hasRedisServer, RedisCluster, RedisProcess } from './redis-process.ts';
 export type { RedisProcessOptions } from './redis-process.ts';
+export { recordingOwners } from './recording-owners.ts';
 export { SeededRandom } from './seeded-random.ts';
 export { SHOAL_MAIN, ShoalProcess } from './shoal-process.ts';
 export type { ShoalProcessOptions } from './shoal-process.ts';

@@ -122,7 +122,8 @@ export class MemoryClusterState implements ClusterState {
     );
     if (this.#announced.has(key)) {
       if (rivals.some(({ leaseEndsAtMs }) => leaseEndsAtMs > nowMs)) {
-        throw new Error(`the node id ${self.id} was taken by a later node`);
+        const message = `another process has started as node ${self.id} after this one`;
+        throw Object.assign(new Error(message), { code: 'SHOAL_NODE_REPLACED' });
       }
     } else {
       for (const rival of rivals) rival.leaseEndsAtMs = 0;

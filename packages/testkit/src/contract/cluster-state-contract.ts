@@ -157,9 +157,13 @@ export function describeClusterState(
         const [paused, later, other] = [connect(), connect(), connect()];
         await paused.renewLease(descriptorOf('n1', 'a'), LONG_MS);
         await later.renewLease(descriptorOf('n1', 'b'), LONG_MS);
-        await expect(paused.renewLease(descriptorOf('n1', 'a'), LONG_MS)).rejects.toThrow();
+        await expect(paused.renewLease(descriptorOf('n1', 'a'), LONG_MS)).rejects.toMatchObject({
+          code: 'SHOAL_NODE_REPLACED',
+        });
         await other.bury({ id: 'n1', incarnation: 'a' });
-        await expect(paused.renewLease(descriptorOf('n1', 'a'), LONG_MS)).rejects.toThrow();
+        await expect(paused.renewLease(descriptorOf('n1', 'a'), LONG_MS)).rejects.toMatchObject({
+          code: 'SHOAL_NODE_REPLACED',
+        });
         const { nodes, dead } = await other.renewLease(descriptorOf('n2', 'x'), LONG_MS);
         expect(byId(nodes)).toEqual([descriptorOf('n1', 'b'), descriptorOf('n2', 'x')]);
         expect(dead).toEqual([]);
