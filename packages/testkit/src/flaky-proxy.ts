@@ -167,7 +167,11 @@ class Pair {
 
   destroy(): void {
     clearTimeout(this.#timer);
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) {
+      // The system refuses a reset behind a FIN, and Node.js then never closes the handle.
+      if (socket.writableEnded || socket.destroyed) socket.destroy();
+      else socket.resetAndDestroy();
+    }
     this.#owner.closed();
   }
 

@@ -212,7 +212,7 @@ export class PeerServer {
   /** The connection of this call has shown that it belongs to a node. */
   authenticated(call: Call): void {
     const connection = this.#connections.get(call.getPeer());
-    if (connection === undefined || !connection.pending) return;
+    if (connection?.pending !== true) return;
     connection.pending = false;
     this.#pendingConnections--;
     clearTimeout(connection.timer);
@@ -221,7 +221,7 @@ export class PeerServer {
   ended(stream: ReceiverStream, call: Call): void {
     this.#streams.delete(stream);
     const connection = this.#connections.get(call.getPeer());
-    if (connection === undefined || connection.pending) return;
+    if (connection?.pending !== false) return;
     connection.timer = setTimeout(() => connection.socket.destroy(), LINGER_MS);
   }
 

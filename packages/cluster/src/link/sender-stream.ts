@@ -1,6 +1,6 @@
 import type { NodeIdentity } from '@shoalmq/core';
 import { Client } from '@grpc/grpc-js';
-import type { ClientDuplexStream } from '@grpc/grpc-js';
+import type { ChannelOptions, ClientDuplexStream } from '@grpc/grpc-js';
 import { isProof, makeNonce, prove } from './handshake.ts';
 import type { LinkVersion } from './handshake.ts';
 import { decodeReply, encodeHello, encodeHelloFrame, encodeProof } from './messages.ts';
@@ -57,7 +57,7 @@ export class SenderStream {
     this.#client = new Client(
       options.address,
       senderCredentials(options.security, options.peer.id),
-      channelOptions(options.keepAliveMs),
+      channelOptions(options),
     );
     this.#call = this.#client.makeBidiStreamRequest(LINK_PATH, asItIs, decodeReply);
     this.#call.on('data', (reply: Reply) => this.#receive(reply));
@@ -134,8 +134,9 @@ function asItIs(message: Buffer): Buffer {
 }
 
 /** One connection per stream, and no attempt of the library to repeat, resolve or tunnel anything by itself. */
-function channelOptions(keepAliveMs: number): Record<string, number> {
+function channelOptions({ peer, keepAliveMs }: SenderStreamOptions): ChannelOptions {
   return {
+    'grpc.ssl_target_name_override': peer.id,
     'grpc.use_local_subchannel_pool': 1,
     'grpc.enable_retries': 0,
     'grpc.service_config_disable_resolution': 1,
