@@ -33,6 +33,7 @@ export { hasRedisServer, RedisCluster, RedisProcess } from './redis-process.ts';
 export type { RedisProcessOptions } from './redis-process.ts';
 export { recordingOwners } from './recording-owners.ts';
 export { SeededRandom } from './seeded-random.ts';
+export { freePort } from './free-port.ts';
 export { SHOAL_MAIN, ShoalProcess } from './shoal-process.ts';
 export type { ShoalProcessOptions } from './shoal-process.ts';
 export { MemoryClient, TestNode } from './test-node.ts';

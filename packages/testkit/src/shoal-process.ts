@@ -1,11 +1,10 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { freePort } from './free-port.ts';
 
 /** The `shoal` command as `tsc -b` leaves it. */
 export const SHOAL_MAIN = fileURLToPath(new URL('../../broker/dist/main.js', import.meta.url));
@@ -115,14 +114,4 @@ function listeningPort(line: string): number | undefined {
   const { event, mqtt } = JSON.parse(line) as { event?: unknown; mqtt?: unknown };
   if (event !== 'broker.listening' || typeof mqtt !== 'string') return undefined;
   return Number(mqtt.slice(mqtt.lastIndexOf(':') + 1));
-}
-
-/** A port of 127.0.0.1 that was free a moment ago: 0 would turn the operations port off. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

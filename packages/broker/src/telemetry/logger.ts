@@ -78,11 +78,31 @@ export function clientText(value: unknown): unknown {
   );
 }
 
+/** Attempts, a tenth of a second apart, to write the last lines to a reader that takes nothing. */
+const LAST_ATTEMPTS_MAX = 10;
+
 function standardOutput() {
-  const output = sonicBoom({ dest: 1, sync: false, maxLength: WAITING_BYTES_MAX });
+  let attemptsLeft = Infinity;
+  const output = sonicBoom({
+    dest: 1,
+    sync: false,
+    maxLength: WAITING_BYTES_MAX,
+    retryEAGAIN: () => attemptsLeft-- > 0,
+  });
   // The reader went away; the broker does not go with it.
   output.on('error', () => undefined);
-  return output;
+  return {
+    write: (line: string) => output.write(line),
+    flushSync: () => {
+      attemptsLeft = LAST_ATTEMPTS_MAX;
+      try {
+        output.flushSync();
+      } finally {
+        // Otherwise pino tries once more when the process exits, and throws there.
+        output.destroy();
+      }
+    },
+  };
 }
 
 /** Line by line and without a stream between: a line is out, or dropped, when the log call returns. */
