@@ -15,7 +15,7 @@ const hint = installSystemPackages({
   mosquitto: { command: 'mosquitto' },
   'mosquitto-clients': { command: 'mosquitto_pub' },
   'python3-paho-mqtt': { pythonModule: 'paho.mqtt.client' },
-  'redis-server': 'redis-server',
+  'redis-server': { command: 'redis-server' },
 });
 if (hint) say(hint);
 
