@@ -255,7 +255,7 @@ test('a message that was cut off is malformed', () => {
 
 function encodeWithProtobufjs(fields: Record<string, unknown>, items: Uint8Array): Buffer {
   const withoutDefaults = Object.fromEntries(
-    Object.entries({ ...fields, items }).filter(
+    Object.entries<unknown>({ ...fields, items }).filter(
       ([, value]) =>
         value !== 0 && value !== false && !(value instanceof Uint8Array && value.length === 0),
     ),

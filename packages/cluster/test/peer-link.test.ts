@@ -30,7 +30,9 @@ test('the items of one turn leave as one frame', async () => {
 test('items of all sizes arrive, those of several frames too', async () => {
   await using bob = await TestReceiver.start();
   using alice = new TestSender(bob.address);
-  const sizes = [0, 1, 262_000, 262_092, 262_093, 262_144, 5, 1_048_576, 300_000, 0, 3_000_000];
+  const sizes = [
+    0, 1, 114_000, 114_635, 114_636, 114_637, 114_688, 5, 1_048_576, 230_000, 0, 3_000_000,
+  ];
   const items = sizes.map((size, i) => String(i % 10).repeat(size));
 
   for (const item of items) alice.send(item);
@@ -298,6 +300,30 @@ test('a hold outlives the stream', async () => {
   held.release();
   await alice.until(() => alice.settled.length === 2 || held.identity.id !== ALICE.id);
 }, 10_000);
+
+test('a receiver notices that a connection is dead', async () => {
+  await using bob = await TestReceiver.start({ limits: { keepAliveMs: 50 } });
+  await using proxy = await FlakyProxy.start(bob.server.port);
+  using alice = new TestSender(proxy.address, { limits: { keepAliveMs: 60_000 } });
+  await alice.until(() => alice.link.state === 'up');
+  proxy.pause();
+  await bob.until(() => bob.events.length === 2);
+
+  expect(bob.events).toEqual(['up fresh', 'down']);
+});
+
+test('after a stall of the process, acknowledgements are read before anybody is late', async () => {
+  await using bob = await TestReceiver.start();
+  using alice = new TestSender(bob.address, { limits: { deadlineMs: 100 } });
+  await alice.until(() => alice.link.state === 'up');
+
+  alice.send('item');
+  const until = performance.now() + 1_300;
+  while (performance.now() < until);
+  await alice.until(() => alice.settled.length === 1);
+
+  expect(alice.settled).toEqual([['item', 'acknowledged']]);
+});
 
 test('close settles everything, once and in order, and the link stays quiet', async () => {
   await using bob = await TestReceiver.start();

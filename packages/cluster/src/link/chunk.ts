@@ -1,7 +1,10 @@
-/** Capacity of a chunk of the pool: the largest frame. */
-export const CHUNK_BYTES = 256 * 1024;
-/** Chunks kept for reuse by the whole process: 4 MiB. */
-const POOLED_CHUNKS_MAX = 16;
+/**
+ * Capacity of a chunk of the pool: the largest frame. Twice as much costs a third more per byte: gRPC copies each frame to
+ * memory of its own, and from 128 KiB on the C library maps and unmaps it every time.
+ */
+export const CHUNK_BYTES = 112 * 1024;
+/** Chunks kept for reuse by the whole process: 3.5 MiB. */
+const POOLED_CHUNKS_MAX = 32;
 
 const pool: Uint8Array<ArrayBuffer>[] = [];
 

@@ -152,7 +152,7 @@ const NO_MESSAGE = Buffer.alloc(0);
  *     link.bytes[link.length++] = ...;
  *     link.commit(waiter);
  *
- * The items of one event-loop turn leave as one frame (more, when they exceed 256 KiB). A frame stays in memory until
+ * The items of one event-loop turn leave as one frame (more, when they exceed 112 KiB). A frame stays in memory until
  * the peer acknowledges it, and is sent again on the next stream if it did not arrive. Nothing is allocated per item.
  *
  *     chunk:  [ header | items of a sent frame ][ header | item, item, item, ... half an item ]
@@ -161,7 +161,7 @@ const NO_MESSAGE = Buffer.alloc(0);
  * The header's place is kept free in front of the items and filled in when the frame is complete, so that it is sent
  * from where it was written.
  */
-export class PeerLink implements ByteSink, SenderStreamHandler {
+export class PeerLink implements ByteSink {
   bytes: Uint8Array = NO_BYTES;
   length = 0;
   readonly counters: LinkCounters = {
@@ -180,6 +180,15 @@ export class PeerLink implements ByteSink, SenderStreamHandler {
   readonly #version: LinkVersion;
   readonly #linkNumber = ++lastLinkNumber;
   readonly #flushSoon = (): void => this.#flush();
+  readonly #handler: SenderStreamHandler = {
+    onWelcome: (received) => this.#goOn(received),
+    onAcknowledged: (sequence) => this.#acknowledge(sequence),
+    onWritable: () => {
+      this.#writable = true;
+      this.#flush();
+    },
+    onBroken: (refusal, detail) => this.#break(refusal, detail),
+  };
   readonly #queue = new SettleQueue();
 
   #state: LinkState = 'connecting';
@@ -316,10 +325,10 @@ export class PeerLink implements ByteSink, SenderStreamHandler {
     this.#events.onState('closed', undefined, '');
   }
 
-  onWelcome(received: number): void {
+  #goOn(received: number): void {
     if (received < this.#acknowledged || received > this.#sequence) {
       this.#stream?.close();
-      this.onBroken('forgotten', `the peer says it received frame ${received}`);
+      this.#break('forgotten', `the peer says it received frame ${received}`);
       return;
     }
     this.#state = 'up';
@@ -339,10 +348,10 @@ export class PeerLink implements ByteSink, SenderStreamHandler {
     this.#flush();
   }
 
-  onAcknowledged(sequence: number): void {
+  #acknowledge(sequence: number): void {
     if (sequence > this.#handedSequence) {
       this.#stream?.close();
-      this.onBroken('malformed', `the peer acknowledged frame ${sequence} before it was sent`);
+      this.#break('malformed', `the peer acknowledged frame ${sequence} before it was sent`);
       return;
     }
     if (sequence <= this.#acknowledged) return;
@@ -352,12 +361,7 @@ export class PeerLink implements ByteSink, SenderStreamHandler {
     if (this.#congestionTold && !this.#dirty) this.#markDirty();
   }
 
-  onWritable(): void {
-    this.#writable = true;
-    this.#flush();
-  }
-
-  onBroken(refusal: Refusal | undefined, detail: string): void {
+  #break(refusal: Refusal | undefined, detail: string): void {
     const wasUp = this.#state === 'up';
     if (wasUp) {
       this.counters.resets++;
@@ -393,7 +397,7 @@ export class PeerLink implements ByteSink, SenderStreamHandler {
         connectTimeoutMs: this.#limits.connectTimeoutMs,
         keepAliveMs: this.#limits.keepAliveMs,
       },
-      this,
+      this.#handler,
     );
   }
 

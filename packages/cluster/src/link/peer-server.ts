@@ -1,13 +1,15 @@
 import type { NodeIdentity } from '@shoalmq/core';
 import { Server } from '@grpc/grpc-js';
-import type { ConnectionInjector, ServerDuplexStream } from '@grpc/grpc-js';
+import type { ConnectionInjector } from '@grpc/grpc-js';
 import { createServer } from 'node:net';
 import type { AddressInfo, Server as TcpServer, Socket } from 'node:net';
-import { interoperates, isComplete, isProof, linkVersion, makeNonce, prove } from './handshake.ts';
+import { interoperates, linkVersion } from './handshake.ts';
 import type { LinkVersion } from './handshake.ts';
-import { decodeRequest, encodeReply } from './messages.ts';
-import type { Hello, ReceivedFrame, Refusal, Request } from './messages.ts';
-import { isCertificateOf, receiverCredentials } from './security.ts';
+import { decodeRequest } from './messages.ts';
+import type { Hello, Refusal } from './messages.ts';
+import { Link, ReceiverStream } from './receiver-stream.ts';
+import type { Call, StreamOwner } from './receiver-stream.ts';
+import { receiverCredentials } from './security.ts';
 import type { LinkSecurity } from './security.ts';
 import { LINK_PATH } from './service.ts';
 
@@ -94,21 +96,11 @@ export interface PeerServerOptions {
 const REMEMBERED_LINKS_MAX = 1_024;
 /** A stream that ends leaves its connection so much time to read why. */
 const LINGER_MS = 1_000;
-/** Frames nobody waits for are acknowledged after so many, after so many bytes, or after so long. */
-const LAZY_FRAMES = 64;
-const LAZY_BYTES = 524_288;
-const LAZY_MS = 50;
-
-type Call = ServerDuplexStream<Request, Buffer>;
-
 /** The receiving side of the links of all peers: a port of its own that only nodes of the cluster get through. */
 export class PeerServer {
-  readonly self: NodeIdentity;
-  readonly events: PeerServerEvents;
-  readonly limits: PeerServerLimits;
-  readonly version: LinkVersion;
-  readonly security: LinkSecurity;
-
+  readonly #self: NodeIdentity;
+  readonly #version: LinkVersion;
+  readonly #owner: StreamOwner;
   readonly #grpc: Server;
   readonly #injector: ConnectionInjector;
   readonly #tcp: TcpServer;
@@ -137,12 +129,16 @@ export class PeerServer {
   }
 
   private constructor(options: PeerServerOptions) {
-    this.self = options.self;
-    this.events = options.events;
-    this.security = options.security;
-    this.version = linkVersion(options.version);
-    this.limits = { ...DEFAULT_PEER_SERVER_LIMITS, ...options.limits };
-    const { keepAliveMs, frameBytesMax } = this.limits;
+    this.#self = options.self;
+    this.#version = linkVersion(options.version);
+    this.#owner = {
+      security: options.security,
+      limits: { ...DEFAULT_PEER_SERVER_LIMITS, ...options.limits },
+      events: options.events,
+      admit: (stream, hello) => this.#admit(stream, hello),
+      ended: (stream) => this.#ended(stream),
+    };
+    const { keepAliveMs, frameBytesMax } = this.#owner.limits;
     this.#grpc = new Server({
       'grpc.enable_channelz': 0,
       'grpc.max_concurrent_streams': 1,
@@ -181,50 +177,6 @@ export class PeerServer {
     return this.#closed;
   }
 
-  /** A stream has shown whom it comes from. Returns its link, or why it may not go on. */
-  admit(stream: ReceiverStream, hello: Hello): Link | Refusal {
-    const { sender, receiver } = hello;
-    const version = { major: hello.versionMajor, minor: hello.versionMinor };
-    if (!interoperates(this.version, version)) return 'version';
-    if (receiver.id !== this.self.id || receiver.incarnation !== this.self.incarnation) {
-      return 'wrong_receiver';
-    }
-    if (!this.events.admit(sender)) return 'not_admitted';
-    const key = linkKey(sender);
-    let link = this.#links.get(key);
-    const sameLink = link?.number === hello.link;
-    if (link !== undefined) {
-      if (hello.link < link.number) return 'stale';
-      if (sameLink && hello.attempt <= link.attempt) return 'stale';
-    }
-    if (hello.acknowledged > (sameLink ? link!.received : 0)) return 'forgotten';
-    if (link?.stream === undefined && this.#openLinks() >= this.limits.peersMax) return 'busy';
-    link?.stream?.close();
-    if (link === undefined || !sameLink) link = new Link(sender, hello.link);
-    link.attempt = hello.attempt;
-    link.stream = stream;
-    this.#links.delete(key);
-    this.#links.set(key, link);
-    this.#forgetOldest();
-    return link;
-  }
-
-  /** The connection of this call has shown that it belongs to a node. */
-  authenticated(call: Call): void {
-    const connection = this.#connections.get(call.getPeer());
-    if (connection?.pending !== true) return;
-    connection.pending = false;
-    this.#pendingConnections--;
-    clearTimeout(connection.timer);
-  }
-
-  ended(stream: ReceiverStream, call: Call): void {
-    this.#streams.delete(stream);
-    const connection = this.#connections.get(call.getPeer());
-    if (connection?.pending !== false) return;
-    connection.timer = setTimeout(() => connection.socket.destroy(), LINGER_MS);
-  }
-
   async #close(): Promise<void> {
     for (const stream of [...this.#streams]) stream.close();
     this.#links.clear();
@@ -237,15 +189,16 @@ export class PeerServer {
     const address = `${socket.remoteAddress}:${socket.remotePort}`;
     // Until the library has it, and after it let go of it, nobody else listens.
     socket.on('error', () => {});
-    if (this.#pendingConnections >= this.limits.pendingConnectionsMax) {
-      this.events.onRefused('too_many_connections', undefined, address);
+    const { events, limits } = this.#owner;
+    if (this.#pendingConnections >= limits.pendingConnectionsMax) {
+      events.onRefused('too_many_connections', undefined, address);
       socket.destroy();
       return;
     }
     const timer = setTimeout(() => {
-      this.events.onRefused('handshake_timeout', undefined, address);
+      events.onRefused('handshake_timeout', undefined, address);
       socket.destroy();
-    }, this.limits.handshakeTimeoutMs);
+    }, limits.handshakeTimeoutMs);
     const connection: Connection = { socket, timer, pending: true };
     this.#pendingConnections++;
     this.#connections.set(address, connection);
@@ -257,8 +210,53 @@ export class PeerServer {
     this.#injector.injectConnection(socket);
   }
 
+  #admit(stream: ReceiverStream, hello: Hello): Link | Refusal {
+    const { sender, receiver } = hello;
+    const { events, limits } = this.#owner;
+    const version = { major: hello.versionMajor, minor: hello.versionMinor };
+    if (!interoperates(this.#version, version)) return 'version';
+    if (receiver.id !== this.#self.id || receiver.incarnation !== this.#self.incarnation) {
+      return 'wrong_receiver';
+    }
+    if (!events.admit(sender)) return 'not_admitted';
+    const key = linkKey(sender);
+    let link = this.#links.get(key);
+    const sameLink = link?.number === hello.link;
+    if (link !== undefined) {
+      if (hello.link < link.number) return 'stale';
+      if (sameLink && hello.attempt <= link.attempt) return 'stale';
+    }
+    if (hello.acknowledged > (sameLink ? link!.received : 0)) return 'forgotten';
+    if (link?.stream === undefined && this.#openLinks() >= limits.peersMax) return 'busy';
+    link?.stream?.close();
+    if (link === undefined || !sameLink) link = new Link(sender, hello.link);
+    link.attempt = hello.attempt;
+    link.stream = stream;
+    this.#links.delete(key);
+    this.#links.set(key, link);
+    this.#forgetOldest();
+    this.#trust(stream.call);
+    return link;
+  }
+
+  /** The connection of this call has shown that it belongs to a node. */
+  #trust(call: Call): void {
+    const connection = this.#connections.get(call.getPeer());
+    if (connection?.pending !== true) return;
+    connection.pending = false;
+    this.#pendingConnections--;
+    clearTimeout(connection.timer);
+  }
+
+  #ended(stream: ReceiverStream): void {
+    this.#streams.delete(stream);
+    const connection = this.#connections.get(stream.call.getPeer());
+    if (connection?.pending !== false) return;
+    connection.timer = setTimeout(() => connection.socket.destroy(), LINGER_MS);
+  }
+
   #accept(call: Call): void {
-    this.#streams.add(new ReceiverStream(this, call));
+    this.#streams.add(new ReceiverStream(this.#owner, call));
   }
 
   #openLinks(): number {
@@ -282,236 +280,6 @@ interface Connection {
   timer: NodeJS.Timeout;
   /** Has not shown who it is. */
   pending: boolean;
-}
-
-/** What is known of a link of a peer, whether or not it has a stream. */
-class Link implements PeerSource {
-  readonly identity: NodeIdentity;
-  readonly number: number;
-  attempt = 0;
-  /** The last frame that was handled. */
-  received = 0;
-  /** No frame of this link has been asked for yet. */
-  fresh = true;
-  stream: ReceiverStream | undefined;
-  held = false;
-  /** The start of an item that goes on in the next frame, and what comes before it in its frame. */
-  pieces: Uint8Array[] = [];
-  piecesBytes = 0;
-  piecesCount = 0;
-
-  constructor(identity: NodeIdentity, number: number) {
-    this.identity = identity;
-    this.number = number;
-  }
-
-  hold(): void {
-    this.held = true;
-    this.stream?.pause();
-  }
-
-  release(): void {
-    this.held = false;
-    this.stream?.resume();
-  }
-
-  forgetPieces(): void {
-    this.pieces = [];
-    this.piecesBytes = this.piecesCount = 0;
-  }
-}
-
-/** One stream of a peer, from the Hello to the end. */
-class ReceiverStream {
-  readonly #server: PeerServer;
-  readonly #call: Call;
-  #state: 'hello' | 'proof' | 'open' | 'closed' = 'hello';
-  #hello: Hello | undefined;
-  #helloBytes: Uint8Array = new Uint8Array(0);
-  #nonce: Uint8Array = new Uint8Array(0);
-  #link: Link | undefined;
-
-  #acknowledged = 0;
-  #unacknowledgedBytes = 0;
-  #lastAcknowledgeMs = 0;
-  /** What will send the next acknowledgement: at the end of this turn, in a moment, or some time. */
-  #immediate: NodeJS.Immediate | undefined;
-  #soon: NodeJS.Timeout | undefined;
-  #lazy: NodeJS.Timeout | undefined;
-  #writable = true;
-
-  constructor(server: PeerServer, call: Call) {
-    this.#server = server;
-    this.#call = call;
-    call.on('data', (request: Request) => this.#receive(request));
-    call.on('drain', () => {
-      this.#writable = true;
-      if (this.#state === 'open') this.#acknowledgeLazily();
-    });
-    // Behind the library's own listener, which ends the call.
-    call.on('error', () => this.close());
-    call.on('cancelled', () => this.close());
-    call.on('end', () => this.close());
-  }
-
-  pause(): void {
-    this.#call.pause();
-  }
-
-  resume(): void {
-    if (this.#state === 'open') this.#call.resume();
-  }
-
-  /** Ends the stream. Frames that were not handled yet never are. */
-  close(): void {
-    if (this.#state === 'closed') return;
-    this.#state = 'closed';
-    clearImmediate(this.#immediate);
-    clearTimeout(this.#soon);
-    clearTimeout(this.#lazy);
-    this.#server.ended(this, this.#call);
-    this.#call.end();
-    // What still arrives has to go somewhere.
-    this.#call.resume();
-    const link = this.#link;
-    if (link?.stream !== this) return;
-    link.stream = undefined;
-    this.#server.events.onDown(link);
-  }
-
-  #receive(request: Request): void {
-    if (this.#state === 'open' && request.kind === 'frame') this.#receiveFrame(request);
-    else if (this.#state === 'hello' && request.kind === 'hello') {
-      this.#receiveHello(request.hello, request.helloBytes);
-    } else if (this.#state === 'proof' && request.kind === 'proof') {
-      this.#receiveProof(request.proof);
-    } else if (this.#state !== 'closed') this.#refuse('malformed');
-  }
-
-  #receiveHello(hello: Hello, helloBytes: Uint8Array): void {
-    this.#hello = hello;
-    this.#helloBytes = helloBytes;
-    if (!isComplete(hello)) {
-      this.#refuse('malformed');
-      return;
-    }
-    this.#state = 'proof';
-    this.#nonce = makeNonce();
-    this.#call.write(encodeReply({ kind: 'challenge', nonce: this.#nonce }));
-  }
-
-  #receiveProof(proof: Uint8Array): void {
-    const server = this.#server;
-    const hello = this.#hello!;
-    const handshake = { helloBytes: this.#helloBytes, nonce: this.#nonce };
-    const { secret, tls } = server.security;
-    const certificate = this.#call.getAuthContext().sslPeerCertificate;
-    if (
-      !isProof(proof, 'sender', secret, handshake) ||
-      (tls !== undefined &&
-        (certificate === undefined || !isCertificateOf(certificate, hello.sender.id, tls)))
-    ) {
-      this.#refuse('unauthenticated');
-      return;
-    }
-    const link = server.admit(this, hello);
-    if (typeof link === 'string') {
-      this.#refuse(link);
-      return;
-    }
-    server.authenticated(this.#call);
-    this.#link = link;
-    this.#state = 'open';
-    this.#acknowledged = link.received;
-    const { received, fresh } = link;
-    link.fresh = false;
-    this.#call.write(
-      encodeReply({ kind: 'welcome', received, proof: prove('receiver', secret, handshake) }),
-    );
-    if (link.held) this.#call.pause();
-    server.events.onUp(link, fresh);
-  }
-
-  #receiveFrame(frame: ReceivedFrame): void {
-    const link = this.#link!;
-    if (frame.sequence <= link.received) return; // we have it already
-    if (frame.sequence !== link.received + 1) {
-      this.#refuse('malformed');
-      return;
-    }
-    const { events } = this.#server;
-    link.received = frame.sequence;
-    if (frame.missed > 0) link.forgetPieces();
-    if (frame.dropped > 0 || frame.missed > 0) {
-      events.onGap(link, { dropped: frame.dropped, missed: frame.missed });
-    }
-    if (frame.continues || link.pieces.length > 0) this.#receivePiece(link, frame);
-    else if (frame.count > 0) {
-      events.onItems(link, frame.bytes, frame.start, frame.end, frame.count);
-    }
-    if (this.#state === 'open') this.#acknowledge(frame);
-  }
-
-  #receivePiece(link: Link, frame: ReceivedFrame): void {
-    link.pieces.push(frame.bytes.subarray(frame.start, frame.end));
-    link.piecesBytes += frame.end - frame.start;
-    link.piecesCount += frame.count;
-    const { itemBytesMax, frameBytesMax } = this.#server.limits;
-    if (link.piecesBytes > itemBytesMax + frameBytesMax) {
-      link.forgetPieces();
-      this.#refuse('malformed');
-      return;
-    }
-    if (frame.continues) return;
-    const items = Buffer.concat(link.pieces);
-    const count = link.piecesCount;
-    link.forgetPieces();
-    this.#server.events.onItems(link, items, 0, items.length, count);
-  }
-
-  /** Acknowledges a frame, soon when somebody waits for it. */
-  #acknowledge(frame: ReceivedFrame): void {
-    this.#unacknowledgedBytes += frame.end - frame.start;
-    if (this.#immediate !== undefined || this.#soon !== undefined) return;
-    if (
-      frame.urgent ||
-      frame.sequence - this.#acknowledged >= LAZY_FRAMES ||
-      this.#unacknowledgedBytes >= LAZY_BYTES
-    ) {
-      const { acknowledgeIntervalMs } = this.#server.limits;
-      if (performance.now() - this.#lastAcknowledgeMs >= acknowledgeIntervalMs) {
-        this.#immediate = setImmediate(this.#sendAcknowledgement);
-      } else {
-        this.#soon = setTimeout(this.#sendAcknowledgement, acknowledgeIntervalMs);
-      }
-    } else {
-      this.#acknowledgeLazily();
-    }
-  }
-
-  #acknowledgeLazily(): void {
-    this.#lazy ??= setTimeout(this.#sendAcknowledgement, LAZY_MS);
-  }
-
-  readonly #sendAcknowledgement = (): void => {
-    clearTimeout(this.#lazy);
-    this.#immediate = this.#soon = this.#lazy = undefined;
-    const { received } = this.#link!;
-    // A peer that does not read gets one number when it reads again.
-    if (!this.#writable || received === this.#acknowledged) return;
-    this.#acknowledged = received;
-    this.#unacknowledgedBytes = 0;
-    this.#lastAcknowledgeMs = performance.now();
-    this.#writable = this.#call.write(
-      encodeReply({ kind: 'acknowledged', acknowledged: received }),
-    );
-  };
-
-  #refuse(refusal: Refusal): void {
-    this.#server.events.onRefused(refusal, this.#hello?.sender, this.#call.getPeer());
-    this.#call.write(encodeReply({ kind: 'refused', refusal }));
-    this.close();
-  }
 }
 
 function linkKey(peer: NodeIdentity): string {
