@@ -16,23 +16,24 @@ import type {
   SubscribePacket,
   UnsubscribePacket,
 } from '../packet.ts';
-import type { EnhancedAuthentication, Principal } from '../ports/access.ts';
+import type { Principal } from '../ports/access.ts';
 import type { Channel, ChannelHandler, CloseReason } from '../ports/channel.ts';
-import type { SubscriptionChange } from '../ports/peers.ts';
-import type { ClaimedSession, OwnerToken } from '../ports/state-store.ts';
+import type { OwnerToken } from '../ports/state-store.ts';
 import { ReasonCode, connackReasonCode, disconnectReasonCode } from '../reason-code.ts';
 import { RetainedDelivery } from '../retained/retained-delivery.ts';
 import type { RetainedConsumer, RetainedRequest } from '../retained/retained-delivery.ts';
-import { SessionTarget, packOptions } from '../route/subscription.ts';
+import type { SessionTarget } from '../route/subscription.ts';
 import { Timer } from '../timer-wheel.ts';
 import type { TimerOwner } from '../timer-wheel.ts';
 import { AckQueue } from './ack-queue.ts';
 import type { AckSlot } from './ack-queue.ts';
-import { Authentication } from './authentication.ts';
+import type { Authentication } from './authentication.ts';
 import { ReceiveState } from './receive-state.ts';
-import { connackProperties, grantConnect, refuseConnect } from './connect.ts';
+import { connackProperties } from './connect.ts';
 import type { ConnectGrant } from './connect.ts';
-import { mayUse, subscribe, unsubscribe } from './subscribe.ts';
+import { Opening } from './opening.ts';
+import type { Opened } from './opening.ts';
+import { subscribe, unsubscribe } from './subscribe.ts';
 
 /** Milliseconds for which a closed connection is still read, so that the client gets to see our last packet. */
 const DRAIN_MS = 2_000;
@@ -75,15 +76,14 @@ export class Connection
   clientId = '';
   principal: Principal | undefined = undefined;
   #state: State = 'connect';
-  #grant: ConnectGrant | undefined = undefined;
-  #token: OwnerToken = '';
+  /** From CONNECT on. */
+  #opening: Opening | undefined = undefined;
   #target: SessionTarget | undefined = undefined;
   #outbox: Outbox | undefined = undefined;
   #reader: QueueReader | undefined = undefined;
   #retained: RetainedDelivery | undefined = undefined;
   #receive: ReceiveState | undefined = undefined;
   #acks: AckQueue | undefined = undefined;
-  #authentication: Authentication | undefined = undefined;
   /** Milliseconds of silence after which the client is taken for dead; 0: never [MQTT-3.1.2-22]. */
   #silenceMaxMs = 0;
   #lastReceivedMs: number;
@@ -115,8 +115,23 @@ export class Connection
     return this.#target;
   }
 
+  /** '' until the session is claimed. */
   get token(): OwnerToken {
-    return this.#token;
+    return this.#opening === undefined ? '' : this.#opening.token;
+  }
+
+  get sentBelow(): number | undefined {
+    return this.#reader?.sentBelow;
+  }
+
+  /** What the client asked for and gets; `undefined` until CONNECT was found in order. */
+  get #grant(): ConnectGrant | undefined {
+    return this.#opening?.grant;
+  }
+
+  /** Enhanced authentication, when the client uses it. */
+  get #authentication(): Authentication | undefined {
+    return this.#opening?.enhanced;
   }
 
   get connected(): boolean {
@@ -141,7 +156,8 @@ export class Connection
       this.#timer,
       this.node.parts.clock.monotonicMs() + 2 * this.node.limits.connectTimeoutMs,
     );
-    void this.#open(packet);
+    this.#opening = new Opening(this, packet);
+    void this.#opening.begin();
   }
 
   onPublish(message: Message): void {
@@ -227,7 +243,7 @@ export class Connection
   onDisconnect(packet: DisconnectPacket): void {
     this.node.counters.packetsReceived[14]!++;
     if (this.#state !== 'connected') {
-      this.#close('client_disconnect', undefined);
+      this.close('client_disconnect', undefined);
       return;
     }
     const asked = packet.sessionExpiryInterval;
@@ -242,7 +258,7 @@ export class Connection
       );
       return;
     }
-    this.#close('client_disconnect', undefined, {
+    this.close('client_disconnect', undefined, {
       discardWill: packet.reasonCode === ReasonCode.Success,
       expiryInterval:
         asked === undefined ? undefined : Math.min(asked, this.node.limits.sessionExpiryMax),
@@ -272,7 +288,7 @@ export class Connection
       this.#waitFor(this.#reauthenticate(authentication, packet));
     } else {
       this.#state = 'opening';
-      void this.#authenticated(authentication.step(packet.authenticationData), this.#grant!);
+      void this.#opening!.proceed(packet);
     }
   }
 
@@ -322,27 +338,27 @@ export class Connection
   onTimer(nowMs: number): void {
     if (this.#state === 'closed') return;
     if (this.#state !== 'connected') {
-      this.#close('protocol_error', undefined);
+      this.close('protocol_error', undefined);
       return;
     }
     // What we do not read is neither silent nor late.
     if (!this.#readable) this.#touch(nowMs);
     if (this.#silenceMaxMs > 0 && nowMs - this.#lastReceivedMs >= this.#silenceMaxMs) {
-      this.#close('keepalive_timeout', ReasonCode.KeepAliveTimeout);
+      this.close('keepalive_timeout', ReasonCode.KeepAliveTimeout);
       return;
     }
     const { packetTimeoutMs } = this.node.limits;
     if (this.#partialSinceMs > 0 && nowMs - this.#partialSinceMs >= packetTimeoutMs) {
-      this.#close('protocol_error', ReasonCode.ProtocolError);
+      this.close('protocol_error', ReasonCode.ProtocolError);
       return;
     }
     const expiresAtMs = this.principal?.expiresAtMs;
     if (expiresAtMs !== undefined && this.node.parts.clock.wallMs() >= expiresAtMs) {
-      this.#close('not_authorized', ReasonCode.NotAuthorized);
+      this.close('not_authorized', ReasonCode.NotAuthorized);
       return;
     }
     if (this.#stalled(nowMs)) {
-      this.#close('slow_consumer', ReasonCode.QuotaExceeded);
+      this.close('slow_consumer', ReasonCode.QuotaExceeded);
       return;
     }
     this.#armTimer(nowMs);
@@ -510,25 +526,25 @@ export class Connection
 
   /** The session belongs to another connection, or the store cannot be relied on: this connection must end. */
   storeLost(why: 'fenced' | 'failed'): void {
-    if (why === 'fenced') this.#close('takeover', ReasonCode.SessionTakenOver);
-    else this.#close('overload', ReasonCode.ServerUnavailable);
+    if (why === 'fenced') this.close('takeover', ReasonCode.SessionTakenOver);
+    else this.close('overload', ReasonCode.ServerUnavailable);
   }
 
   /** Another connection has taken the session. */
   takenOver(): void {
     this.node.parts.events.report({ event: 'session.taken_over', clientId: this.clientId });
     this.node.counters.sessionEvents.takeover_local += 1;
-    this.#close('takeover', ReasonCode.SessionTakenOver);
+    this.close('takeover', ReasonCode.SessionTakenOver);
   }
 
   /** The node is stopping. */
   shutDown(): void {
-    this.#close('server_shutdown', ReasonCode.ServerShuttingDown);
+    this.close('server_shutdown', ReasonCode.ServerShuttingDown);
   }
 
   /** Ends the connection on behalf of an operator or an embedding program. */
   disconnect(reasonCode: number): void {
-    this.#close('server_shutdown', reasonCode);
+    this.close('server_shutdown', reasonCode);
   }
 
   fail(error: ProtocolError): void {
@@ -537,176 +553,20 @@ export class Connection
 
   // CONNECT
 
-  async #open(packet: ConnectPacket): Promise<void> {
-    const { node } = this;
-    const refusal = refuseConnect(packet, node.limits);
-    if (refusal !== undefined) {
-      this.#fail(refusal);
-      return;
-    }
-    const clientId = packet.clientId === '' ? `auto-${node.parts.random.id()}` : packet.clientId;
-    this.clientId = clientId;
-    const grant = grantConnect(packet, node.limits);
-    this.#grant = grant;
-    const authentication = new Authentication(node, packet, {
-      remoteAddress: this.channel.remoteAddress,
-      listener: this.channel.listener,
-    });
-    this.#authentication = authentication.enhanced ? authentication : undefined;
-    await this.#authenticated(authentication.start(), grant);
-  }
-
-  async #authenticated(
-    answer: ReturnType<EnhancedAuthentication['step']>,
-    grant: ConnectGrant,
-  ): Promise<void> {
-    const result = await answer;
-    if (this.#state === 'closed') return;
-    if (result.outcome === 'rejected') {
-      this.#refuse(result.reasonCode, result.reasonString, 'not_authorized');
-      return;
-    }
-    if (result.outcome === 'continue') {
-      this.#state = 'authenticating';
-      this.send({
-        kind: 'auth',
-        reasonCode: ReasonCode.ContinueAuthentication,
-        ...this.#authentication?.properties(result.authenticationData),
-      });
-      this.#resumeDecoding();
-      return;
-    }
-    this.principal = result.principal;
-    const { will } = grant.packet;
-    if (will !== undefined) {
-      const allowed =
-        !will.topic.startsWith('$') &&
-        (this.principal.unrestricted ||
-          (await this.authorize('publish', will.topic, will.qos, will.retain)));
-      if (this.closed) return;
-      if (!allowed) {
-        this.#refuse(ReasonCode.NotAuthorized, 'the will may not be published', 'not_authorized');
-        return;
-      }
-    }
-    await this.#claim(grant, result.authenticationData);
-  }
-
   get closed(): boolean {
     return this.#state === 'closed';
   }
 
-  async #claim(grant: ConnectGrant, authenticationData: Uint8Array | undefined): Promise<void> {
-    const { node, clientId } = this;
-    const { packet } = grant;
-    this.#token = node.nextToken();
-    let claimed: ClaimedSession;
-    try {
-      claimed = await node.parts.store.claim({
-        clientId,
-        token: this.#token,
-        cleanStart: packet.cleanStart,
-        expiryInterval: grant.expiryInterval,
-        protocolVersion: packet.protocolVersion,
-        username: this.principal!.username,
-        will: packet.will,
-      });
-    } catch (error) {
-      node.storeFailed('claim', error);
-      // Common clients never come back from a refused CONNACK: they do from a closed socket.
-      this.#close('overload', undefined);
-      return;
-    }
-    if (claimed.endedIncarnation !== undefined) {
-      node.endSession(
-        { clientId, incarnation: claimed.endedIncarnation },
-        claimed.endedSubscriptions,
-      );
-      node.counters.sessionEvents.discarded += 1;
-    }
-    // One that has claimed and waits for the access port or the store is not connected yet, and is taken over too.
-    node.opening.get(clientId)?.takenOver();
-    const previous = node.connections.get(clientId);
-    if (previous !== undefined) {
-      // The store only knows what may have been sent; the connection next door knows what was.
-      claimed = { ...claimed, sentBelow: previous.#reader?.sentBelow ?? claimed.sentBelow };
-      previous.takenOver();
-    } else if (claimed.previousToken !== '') {
-      node.parts.peers.takeOver(clientId, claimed.previousToken);
-      node.counters.sessionEvents.takeover_remote += 1;
-    }
-    node.carryOut({ wills: claimed.wills, ended: [] }, 'takeover');
-    if (this.closed) {
-      this.#release({ discardWill: true });
-      return;
-    }
-    node.opening.set(clientId, this);
-    if (!(await this.#resume(grant, claimed))) return;
-    node.opening.delete(clientId);
-    this.#start(grant, claimed, authenticationData);
+  /** The server has asked the client for an AUTH: that is decoded, and nothing else is in order. */
+  awaitAuth(): void {
+    this.#state = 'authenticating';
+    this.#resumeDecoding();
   }
 
-  /**
-   * Makes the session a destination again, with the subscriptions its user may still have. False: the connection has
-   * ended meanwhile.
-   */
-  async #resume(grant: ConnectGrant, claimed: ClaimedSession): Promise<boolean> {
+  /** Called by `Opening` when the session is there: CONNACK, and the connection is open. */
+  start({ grant, claimed, target, authenticationData }: Opened): void {
     const { node, clientId } = this;
-    // A resumed session lives in the store until it ends, also when it is to end with this connection.
-    const persistent = grant.expiryInterval > 0 || claimed.sessionPresent;
-    const target = persistent
-      ? node.targetOf(clientId, claimed.incarnation)
-      : new SessionTarget(clientId, claimed.incarnation, false);
     this.#target = target;
-    // If it ends here it is nowhere, unless another node says that it is there.
-    target.seenAt = '';
-    const revoked: string[] = [];
-    const missing: SubscriptionChange[] = [];
-    for (const subscription of claimed.subscriptions) {
-      const allowed = await mayUse(this, subscription);
-      if (this.closed) return false;
-      if (!allowed) revoked.push(subscription.filter);
-      else if (target.subscriptions.get(subscription.filter)?.equals(subscription) !== true) {
-        node.addSubscription(target, subscription);
-        missing.push({
-          change: 'add',
-          session: target,
-          filter: subscription.filter,
-          options: packOptions(subscription),
-        });
-      }
-    }
-    // A node that died between storing a subscription and announcing it left it to us.
-    if (missing.length > 0) await node.parts.peers.announceSubscriptions(missing);
-    const kept = claimed.subscriptions.length - revoked.length;
-    if (target.subscriptions.size > kept) {
-      // Not only revoked: the last connection may not have lived to hear that the store had removed some.
-      const stored = new Set(claimed.subscriptions.map(({ filter }) => filter));
-      for (const filter of revoked) stored.delete(filter);
-      const gone = [...target.subscriptions.keys()].filter((filter) => !stored.has(filter));
-      for (const filter of gone) node.removeSubscription(target, filter);
-      await node.parts.peers.announceSubscriptions(
-        gone.map((filter) => ({ change: 'remove', session: target, filter, options: '' })),
-      );
-    }
-    if (revoked.length === 0) return !this.closed;
-    try {
-      const result = await node.parts.store.changeSubscriptions(target, this.#token, [], revoked);
-      if (result === 'fenced') this.storeLost('fenced');
-    } catch (error) {
-      node.storeFailed('changeSubscriptions', error);
-      this.storeLost('failed');
-    }
-    return !this.closed;
-  }
-
-  #start(
-    grant: ConnectGrant,
-    claimed: ClaimedSession,
-    authenticationData: Uint8Array | undefined,
-  ): void {
-    const { node, clientId } = this;
-    const target = this.#target!;
     const greeted = this.send({
       kind: 'connack',
       // 3.1 has no Session Present flag.
@@ -719,12 +579,8 @@ export class Connection
     });
     if (!greeted) {
       // Nothing may be sent to a client that cannot have the CONNACK [MQTT-3.2.0-1].
-      this.#release({ discardWill: true, sentBelow: claimed.sentBelow });
-      this.#refuse(
-        ReasonCode.PacketTooLarge,
-        'Maximum Packet Size below CONNACK',
-        'protocol_error',
-      );
+      this.release({ discardWill: true, sentBelow: claimed.sentBelow });
+      this.refuse(ReasonCode.PacketTooLarge, 'Maximum Packet Size below CONNACK', 'protocol_error');
       return;
     }
     const outbox = new Outbox(
@@ -738,7 +594,7 @@ export class Connection
         topicAliasMaximum: grant.topicAliasMaximum,
       },
       () => {
-        this.#close('slow_consumer', ReasonCode.QuotaExceeded);
+        this.close('slow_consumer', ReasonCode.QuotaExceeded);
       },
     );
     this.#outbox = outbox;
@@ -763,7 +619,7 @@ export class Connection
         node.delivery,
         node.parts.store,
         target,
-        this.#token,
+        this.#opening!.token,
         outbox,
         claimed,
         this,
@@ -793,7 +649,7 @@ export class Connection
     if (this.closed) return;
     switch (result.outcome) {
       case 'rejected':
-        this.#close('not_authorized', result.reasonCode);
+        this.close('not_authorized', result.reasonCode);
         return;
       case 'accepted':
         this.principal = result.principal;
@@ -968,14 +824,14 @@ export class Connection
     if (this.#state === 'closed') return;
     if (this.#state === 'connected') {
       this.#reportClose('protocol_error', error.message);
-      this.#close('protocol_error', error.reasonCode, { reasonString: error.message });
+      this.close('protocol_error', error.reasonCode, { reasonString: error.message });
     } else {
-      this.#refuse(error.reasonCode, error.message, 'protocol_error');
+      this.refuse(error.reasonCode, error.message, 'protocol_error');
     }
   }
 
   /** Ends a connection that has no session yet: CONNACK with a reason code once CONNECT was understood. */
-  #refuse(reasonCode: number, reasonString: string | undefined, reason: CloseReason): void {
+  refuse(reasonCode: number, reasonString: string | undefined, reason: CloseReason): void {
     this.node.parts.events.report({
       event: 'connection.refused',
       remoteAddress: this.channel.remoteAddress,
@@ -995,7 +851,7 @@ export class Connection
         properties: this.problem(reasonString),
       });
     }
-    this.#close(reason, undefined);
+    this.close(reason, undefined);
   }
 
   #reportClose(reason: CloseReason, message: string): void {
@@ -1009,7 +865,7 @@ export class Connection
   }
 
   /** Ends the connection from our side. A reason code is sent in DISCONNECT to connected 5.0 clients. */
-  #close(
+  close(
     reason: CloseReason,
     reasonCode: number | undefined,
     end: {
@@ -1043,12 +899,7 @@ export class Connection
     node.timers.disarm(this.#timer);
     node.forget(this);
     node.counters.connectionsClosed[reason] += 1;
-    this.#authentication?.abandon();
-    if (node.opening.get(this.clientId) === this) {
-      node.opening.delete(this.clientId);
-      // Whatever CONNACK waits for may never come: the session must not stay claimed until then.
-      if (reason !== 'takeover') this.#release({ discardWill: true });
-    }
+    this.#opening?.abandon(reason);
     if (!wasConnected) return;
     node.counters.listener(this.channel.listener).connected[this.version]!--;
     const target = this.#target!;
@@ -1070,10 +921,10 @@ export class Connection
       if (target.seenAt === '') target.seenAt = undefined;
       return;
     }
-    this.#release({ ...end, sentBelow });
+    this.release({ ...end, sentBelow });
   }
 
-  #release(end: {
+  release(end: {
     discardWill?: boolean;
     expiryInterval?: number | undefined;
     sentBelow?: number;
@@ -1082,7 +933,7 @@ export class Connection
     node.parts.store
       .release({
         clientId: this.clientId,
-        token: this.#token,
+        token: this.token,
         discardWill: end.discardWill ?? false,
         expiryInterval: end.expiryInterval,
         sentBelow: end.sentBelow ?? 1,
