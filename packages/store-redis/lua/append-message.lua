@@ -3,7 +3,7 @@
 
   KEYS[1]  session  hash    counted: entries up to this sequence are in `bytes`
   KEYS[2]  queue    stream  one field m: the encoded message
-  KEYS[3]  seen     set     uids that were appended and not settled
+  KEYS[3]  seen     hash    uids that were appended and not settled -> sequence
   ARGV[1]  generation of the store
   ARGV[2]  message
   ARGV[3]  what it counts for, in bytes
@@ -11,21 +11,24 @@
   ARGV[5]  entries that the queue may have
   ARGV[6]  bytes that they may have
   ARGV[7]  '1': the oldest go at the bound; '0': the new one is refused
+  ARGV[8]  '1': this call was sent before, and the reply to it is wanted if it ran
 
   Returns { 'gone' }, { 'duplicate' }, { 'full', entries, bytes } or { 'kept', entries, bytes, sequence, dropped }.
 
-  With a uid, twice is the same as once. Counts at most 1,000 entries that were appended natively and drops at most
+  With a uid, twice is the same as once; a call that is sent again learns the sequence, but not what it dropped. Counts at most 1,000 entries that were appended natively and drops at most
   1,000: a queue that is further out than that is brought back by the next calls.
 ]]
 local CALL_MAX = 1000
 local queue, uid, size = KEYS[2], ARGV[4], tonumber(ARGV[3])
 local count_max, bytes_max, drop = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 if redis.call('EXISTS', queue) == 0 then return { 'gone' } end
-if uid ~= '' and redis.call('SISMEMBER', KEYS[3], uid) == 1 then return { 'duplicate' } end
+local known = uid ~= '' and redis.call('HGET', KEYS[3], uid)
+if known and ARGV[8] == '0' then return { 'duplicate' } end
 
 local count = redis.call('XLEN', queue)
 local state = redis.call('HMGET', KEYS[1], 'counted', 'bytes')
 local counted, bytes = tonumber(state[1] or '0'), tonumber(state[2] or '0')
+if known then return { 'kept', count, bytes, tonumber(known), 0 } end
 local tail = redis.call('XRANGE', queue, '(' .. ARGV[1] .. '-' .. counted, '+', 'COUNT', CALL_MAX)
 for _, entry in ipairs(tail) do bytes = bytes + entry_bytes(entry) end
 if #tail > 0 then counted = sequence_of(tail[#tail][1]) end
@@ -38,7 +41,7 @@ end
 
 local id = redis.call('XADD', queue, ARGV[1] .. '-*', 'm', ARGV[2])
 local sequence = sequence_of(id)
-if uid ~= '' then redis.call('SADD', KEYS[3], uid) end
+if uid ~= '' then redis.call('HSET', KEYS[3], uid, sequence) end
 count = count + 1
 -- While some before it are not counted, it is counted with them, later.
 if #tail < CALL_MAX then

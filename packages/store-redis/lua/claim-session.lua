@@ -6,11 +6,11 @@
   KEYS[2]   subs        hash    filter -> options
   KEYS[3]   outgoing    zset    sequence of a QoS 2 entry whose PUBREC came, by order
   KEYS[4]   incoming    hash    packet id -> p or d (pending, done), then the uid
-  KEYS[5]   wills       hash    w<uid>: content, d<uid>: when it is due (again), h<uid>: handed out
+  KEYS[5]   wills       hash    w<uid>: content, d<uid>: when it is due (again), h<uid>: who has it
   KEYS[6]   end         hash    op, incarnation: the end of a session, by whom it was made
   KEYS[7]   ended-subs  hash    the subscriptions of that session
   KEYS[8]   queue       stream  of the incarnation expected
-  KEYS[9]   seen        set     of the incarnation expected
+  KEYS[9]   seen        hash    of the incarnation expected
   KEYS[10]  queue       stream  of the new incarnation
   ARGV[1]   clock offset in ms
   ARGV[2]   token
@@ -58,7 +58,7 @@ else
   if s.will ~= '' then
     if ends or s.will_delay == '0' then
       redis.call('HSET', keys.wills, 'w' .. s.will_uid, s.will)
-      hand_out(keys.wills, s.will_uid, now, lease)
+      hand_out(keys.wills, s.will_uid, token, now, lease)
       due_wills = s.will_uid
     end
   elseif s.pending_will ~= '' then
@@ -66,7 +66,7 @@ else
     local pending = fields_of(keys.wills, 'd' .. uid, 'h' .. uid)
     if pending['d' .. uid] ~= '' and pending['h' .. uid] == '' then
       if ends or tonumber(pending['d' .. uid]) <= now then
-        hand_out(keys.wills, uid, now, lease)
+        hand_out(keys.wills, uid, token, now, lease)
         due_wills = uid
       else
         redis.call('HDEL', keys.wills, 'w' .. uid, 'd' .. uid)

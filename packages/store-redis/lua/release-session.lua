@@ -57,7 +57,7 @@ if s.will ~= '' and ARGV[4] == '0' then
   local will_due = now + tonumber(s.will_delay) * 1000
   if due and due < will_due then will_due = due end
   redis.call('HSET', keys.wills, 'w' .. uid, s.will, 'd' .. uid, decimal(will_due))
-  if will_due <= now then hand_out(keys.wills, uid, now, ARGV[7]) end
+  if will_due <= now then hand_out(keys.wills, uid, token, now, ARGV[7]) end
 end
 redis.call('HSET', keys.session, 'token', '', 'released', token, 'expiry', expiry,
   'due', due and decimal(due) or '', 'sent_below', decimal(below), 'will', '',

@@ -3,7 +3,7 @@
 
   KEYS[1]  retained  hash  topic -> expiry in ms (8 bytes, big endian; 0: never), what it counts for (4 bytes), message
   KEYS[2]  expiries  zset  topics whose message expires, by when
-  KEYS[3]  totals    hash  messages and bytes of this bucket, and a version that each change raises
+  KEYS[3]  totals    hash  messages and bytes of this bucket
   ARGV[1]  topic
   ARGV[2]  message, '' to clear
   ARGV[3]  what it counts for, in bytes
@@ -43,5 +43,4 @@ else
   return { 1, messages, bytes }
 end
 redis.call('HSET', KEYS[3], 'messages', messages, 'bytes', bytes)
-redis.call('HINCRBY', KEYS[3], 'version', 1)
 return { 1, messages, bytes }

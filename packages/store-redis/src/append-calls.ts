@@ -87,6 +87,7 @@ export class CheckedAppend extends RedisCall {
         queueMessagesMax,
         queueBytesMax,
         queuePolicy === 'drop-oldest' ? 1 : 0,
+        this.attempts > 0 ? 1 : 0,
       ],
     );
   }

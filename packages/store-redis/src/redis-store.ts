@@ -378,11 +378,12 @@ export class RedisStore implements StateStore {
 
   /** See lua/fire-timer.lua. */
   async #fire(clientId: string, willsMax: number): Promise<Fired> {
+    const operationId = this.#random.id();
     const { wills, ended, nextDue } = await this.#withIncarnation(clientId, (session) =>
       scripts.fireTimer(this.#redis, {
         willsMax,
         willLeaseMs: WILL_LEASE_MS,
-        mayEnd: true,
+        operationId,
         ...session,
       }),
     );

@@ -24,6 +24,14 @@ interface BucketCall {
   readonly bucket: number;
 }
 
+/** A message to keep, or '' to clear. */
+interface RetainCall {
+  readonly topic: string;
+  readonly message: Buffer | '';
+  readonly size: number;
+  readonly expiresAtMs: number;
+}
+
 interface Totals {
   readonly messages: number;
   readonly bytes: number;
@@ -33,14 +41,7 @@ interface Totals {
 const retainMessage = defineScript('retain-message', {
   writes: true,
   keys: (
-    call: BucketCall & {
-      readonly topic: string;
-      readonly message: Buffer | '';
-      readonly size: number;
-      readonly expiresAtMs: number;
-      readonly messagesMax: number;
-      readonly bytesMax: number;
-    },
+    call: BucketCall & RetainCall & { readonly messagesMax: number; readonly bytesMax: number },
   ) => keysOfBucket(call),
   argv: (call) => [
     call.topic,
@@ -51,7 +52,7 @@ const retainMessage = defineScript('retain-message', {
     call.bytesMax,
   ],
   reply: (reply) => {
-    const [kept, messages, bytes] = reply as readonly number[] as [number, number, number];
+    const [kept, messages, bytes] = reply as unknown as [number, number, number];
     return { kept: kept === 1, messages, bytes };
   },
 });
@@ -62,7 +63,7 @@ const purgeRetained = defineScript('purge-retained', {
   keys: (call: BucketCall & { readonly nowMs: number }) => keysOfBucket(call),
   argv: ({ nowMs }) => [nowMs, PURGED_MAX],
   reply: (reply) => {
-    const [messages, bytes] = reply as readonly number[] as [number, number];
+    const [messages, bytes] = reply as unknown as [number, number];
     return { messages, bytes };
   },
 });
@@ -88,7 +89,7 @@ export class RetainedStore {
   #refreshing: Promise<void> | undefined = undefined;
   #refreshedAtMs = -Infinity;
   /** Calls that wait until the totals are known for the first time, in order. */
-  readonly #waiting: ((error?: unknown) => void)[] = [];
+  readonly #waiting: ((error: Error | undefined) => void)[] = [];
 
   constructor(
     redis: RedisConnection,
@@ -110,9 +111,9 @@ export class RetainedStore {
   retain(message: Message): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }> {
     const topic = message.topic.name;
     const cleared = message.payloadBytes === 0;
-    const call = {
+    const call: RetainCall = {
       topic,
-      message: cleared ? ('' as const) : encodeStoredMessage(message, undefined, ''),
+      message: cleared ? '' : encodeStoredMessage(message, undefined, ''),
       size: message.payloadBytes + message.properties.length + message.topic.bytes.length,
       expiresAtMs: message.expiresAtMs,
     };
@@ -120,7 +121,7 @@ export class RetainedStore {
     return new Promise((resolve, reject) => {
       this.#waiting.push((error) => {
         if (error === undefined) resolve(this.#send(call));
-        else reject(error as Error);
+        else reject(error);
       });
       void this.#refresh();
     });
@@ -173,12 +174,7 @@ export class RetainedStore {
     return call.reply as Promise<readonly (Buffer | null)[]>;
   }
 
-  async #send(call: {
-    readonly topic: string;
-    readonly message: Buffer | '';
-    readonly size: number;
-    readonly expiresAtMs: number;
-  }): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }> {
+  async #send(call: RetainCall): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }> {
     const bucket = bucketOf(call.topic);
     const own = this.#totals[bucket] as Totals;
     const { retainedMessagesMax, retainedBytesMax } = this.#limits;
@@ -214,12 +210,12 @@ export class RetainedStore {
 
   async #ask(): Promise<void> {
     this.#refreshedAtMs = performance.now();
-    let failure: unknown;
+    let failure: Error | undefined;
     try {
       await Promise.all(Array.from({ length: BUCKETS }, (_, bucket) => this.#purge(bucket)));
       this.#known = true;
     } catch (error) {
-      failure = error;
+      failure = error as Error;
     }
     for (const each of this.#waiting.splice(0)) each(failure);
   }

@@ -132,15 +132,16 @@ export const fireTimer = defineScript('fire-timer', {
     call: SessionCall & {
       readonly willsMax: number;
       readonly willLeaseMs: number;
-      readonly mayEnd: boolean;
+      readonly operationId: string;
     },
   ) => keysOfSession(call),
-  argv: (call) => [
+  argv: (call, again) => [
     call.clockOffsetMs,
     call.expected,
     call.willsMax,
     call.willLeaseMs,
-    call.mayEnd ? 1 : 0,
+    call.operationId,
+    again ? 1 : 0,
   ],
   reply: (reply, { clientId }) => {
     const values = arrayOf(reply);

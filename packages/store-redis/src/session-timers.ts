@@ -40,7 +40,7 @@ const takeTimers = defineScript('take-timers', {
     readonly clockOffsetMs: number;
     readonly limit: number;
   }) => [key],
-  argv: ({ clockOffsetMs, limit }) => [clockOffsetMs, limit, TAKEN_MS],
+  argv: ({ clockOffsetMs, limit }, again) => [clockOffsetMs, limit, TAKEN_MS, again ? 1 : 0],
   reply: (reply) => (reply as readonly Buffer[]).map(String),
 });
 

@@ -5,7 +5,7 @@ const UIDS_MAX = 1_000;
 
 /** Forgets uids of one session that were settled while the call was held back. Best effort: nobody is told. */
 export class SettleBatch extends RedisCall {
-  override readonly name = 'srem';
+  override readonly name = 'hdel';
   readonly #seen: string;
   readonly #uids: Set<string>;
 
@@ -27,7 +27,7 @@ export class SettleBatch extends RedisCall {
   }
 
   override encode(): Buffer | string {
-    return encodeCommand(['SREM', this.#seen, ...this.#uids]);
+    return encodeCommand(['HDEL', this.#seen, ...this.#uids]);
   }
 
   override onReply(): void {

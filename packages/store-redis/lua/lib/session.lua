@@ -20,9 +20,9 @@ local function last_sequence(queue)
   return 0
 end
 
--- Hands out a will: from now on its publisher has the lease time to settle it.
-local function hand_out(wills, uid, now, lease)
-  redis.call('HSET', wills, 'h' .. uid, '1', 'd' .. uid, decimal(now + tonumber(lease)))
+-- Hands out a will: from now on its publisher, who has it by `op`, has the lease time to settle it.
+local function hand_out(wills, uid, op, now, lease)
+  redis.call('HSET', wills, 'h' .. uid, op, 'd' .. uid, decimal(now + tonumber(lease)))
 end
 
 -- The time at which somebody has to look at this client id again, '' for never.

@@ -1,0 +1,304 @@
+import { describe, expect, jest, test } from '@jest/globals';
+import { DEFAULT_LIMITS, Message } from '@shoalmq/core';
+import type { AppendResult, ClaimRequest, SessionRef } from '@shoalmq/core';
+import { hasRedisServer, RedisProcess, topicOf } from '@shoalmq/testkit';
+import { RedisConnection, RedisStore } from '../src/index.ts';
+import type { RedisOptions, RedisStoreOptions } from '../src/index.ts';
+
+const describeWithRedis = hasRedisServer() ? describe : describe.skip;
+jest.setTimeout(60_000);
+
+describeWithRedis('a Redis that fails', () => {
+  test('a restart in the middle: calls wait and then succeed, and everything is kept in order', async () => {
+    await using redis = await RedisProcess.start({
+      args: ['--appendonly', 'yes', '--appendfsync', 'always'],
+    });
+    await using store = open(redis);
+    const ref = await session(store, 'a');
+    const results: Promise<AppendResult>[] = [];
+    for (let i = 0; i < 300; i++) {
+      results.push(append(store, ref, String(i), `uid ${i}`));
+      if (i % 10 === 0) await results.at(-1);
+      if (i === 150) void redis.restart();
+    }
+    const sequences = (await Promise.all(results)).map(sequenceOf);
+    expect(sequences).toEqual(results.map((_, index) => index + 1));
+    expect(await texts(store, ref)).toEqual(results.map((_, index) => String(index)));
+    // No event-loop turn was without an answer in the end, and the status says so.
+    expect(store.status.state).toBe('up');
+  });
+
+  test('at the deadline appends have failed and promises are rejected; later calls work', async () => {
+    await using redis = await RedisProcess.start();
+    await using store = open(redis, { deadlineMs: 300, replyTimeoutMs: 150 });
+    const ref = await session(store, 'a');
+    const status: string[] = [];
+    store.onStatus(({ state }) => status.push(state));
+    redis.pause();
+    const unavailable = { code: 'SHOAL_STORE_UNAVAILABLE' };
+    await Promise.all([
+      expect(append(store, ref, 'x')).resolves.toEqual({ outcome: 'failed' }),
+      expect(append(store, ref, 'x', 'uid')).resolves.toEqual({ outcome: 'failed' }),
+      expect(store.claim(claimOf('b'))).rejects.toMatchObject(unavailable),
+      expect(store.remove(ref, 'n#i#a', [1])).rejects.toMatchObject(unavailable),
+      expect(store.retain(messageOf('x'))).rejects.toMatchObject(unavailable),
+      expect(new Promise((resolve) => store.owner(ref, resolve))).resolves.toBeUndefined(),
+    ]);
+    redis.resume();
+    await eventually(async () => (await append(store, ref, 'y')).outcome === 'kept');
+    expect(status).toEqual(['down', 'up']);
+  });
+
+  test('after SCRIPT FLUSH the scripts of a pipeline are sent again, with the same results in the same order', async () => {
+    await using redis = await RedisProcess.start();
+    await using store = open(redis);
+    const ref = await session(store, 'a');
+    await redis.command('SCRIPT', 'FLUSH');
+    const results = Array.from({ length: 100 }, (_, index) =>
+      append(store, ref, String(index), `uid ${index}`),
+    );
+    expect((await Promise.all(results)).map(sequenceOf)).toEqual(results.map((_, i) => i + 1));
+    await redis.command('SCRIPT', 'FLUSH');
+    expect(await texts(store, ref)).toEqual(results.map((_, index) => String(index)));
+  });
+
+  test('an unknown error of one call leaves the others alone', async () => {
+    await using redis = await RedisProcess.start();
+    await using store = open(redis);
+    const ref = await session(store, 'a');
+    await redis.command('SET', 'shoal:{sYg}:session', 'not a hash');
+    await Promise.all([
+      expect(store.claim(claimOf('b'))).rejects.toMatchObject({ code: 'SHOAL_STORE_REFUSED' }),
+      expect(append(store, ref, 'x')).resolves.toMatchObject({ outcome: 'kept' }),
+    ]);
+  });
+
+  test('without memory writes wait for it', async () => {
+    await using redis = await RedisProcess.start();
+    await using store = open(redis);
+    const ref = await session(store, 'a');
+    await redis.command('CONFIG', 'SET', 'maxmemory', 1);
+    const waiting = append(store, ref, 'x', 'uid');
+    let answered = false;
+    void waiting.then(() => (answered = true));
+    await eventually(async () => (await redis.command('INFO', 'errorstats')).includes('OOM'));
+    expect(answered).toBe(false);
+    await redis.command('CONFIG', 'SET', 'maxmemory', 0);
+    expect(await waiting).toEqual({ outcome: 'kept', sequence: 1, dropped: 0 });
+  });
+
+  test('replicated: a write counts when the replica has it', async () => {
+    await using redis = await RedisProcess.start();
+    await using replica = await RedisProcess.start({
+      args: ['--replicaof', `${redis.host} ${redis.port}`],
+    });
+    await eventually(async () =>
+      (await replica.command('INFO', 'replication')).includes('master_link_status:up'),
+    );
+    await using store = open(redis, { replicas: 1, deadlineMs: 5_000 });
+    expect(store.durability).toBe('replicated');
+    const ref = await session(store, 'a');
+    replica.pause();
+    const waiting = [append(store, ref, 'one'), append(store, ref, 'two', 'uid')];
+    let answered = 0;
+    for (const each of waiting) void each.then(() => (answered += 1));
+    // The primary has both.
+    await eventually(async () => (await redis.command('XLEN', await queueKey(redis))) === ':2');
+    expect(answered).toBe(0);
+    replica.resume();
+    expect((await Promise.all(waiting)).map(sequenceOf)).toEqual([1, 2]);
+    expect(await replica.command('XLEN', await queueKey(redis))).toBe(':2');
+  });
+});
+
+describeWithRedis('many appends', () => {
+  test('two nodes that fill one queue pass its bound by little, and every drop is counted', async () => {
+    await using redis = await RedisProcess.start();
+    const limits = { ...DEFAULT_LIMITS, queueMessagesMax: 1_000 };
+    await using one = open(redis, {}, { limits });
+    await using other = open(redis, {}, { limits });
+    const ref = await session(one, 'a');
+    let kept = 0;
+    let dropped = 0;
+    for (let round = 0; round < 50; round++) {
+      const results = await Promise.all(
+        [one, other].flatMap((store) =>
+          Array.from({ length: 30 }, () => append(store, ref, 'text')),
+        ),
+      );
+      for (const result of results) {
+        if (result.outcome !== 'kept') throw new Error(result.outcome);
+        kept += 1;
+        dropped += result.dropped;
+      }
+      expect(kept - dropped).toBeLessThanOrEqual(1_000 * (1 + 2 / 16));
+    }
+    expect(await redis.command('XLEN', await queueKey(redis))).toBe(`:${kept - dropped}`);
+    expect(kept - dropped).toBeGreaterThanOrEqual(900);
+    // Most were native.
+    const stats = await redis.command('INFO', 'commandstats');
+    expect(Number(/cmdstat_xadd:calls=(\d+)/.exec(stats)?.[1])).toBeGreaterThanOrEqual(kept);
+  });
+
+  test('the bytes of entries that were appended natively are counted when the queue fills', async () => {
+    await using redis = await RedisProcess.start();
+    const limits = { ...DEFAULT_LIMITS, queueMessagesMax: 100_000, queueBytesMax: 100_000 };
+    await using store = open(redis, {}, { limits });
+    const ref = await session(store, 'a');
+    const results = await Promise.all(
+      Array.from({ length: 3_000 }, () => append(store, ref, 'x'.repeat(100))),
+    );
+    const dropped = results.reduce(
+      (sum, result) => sum + (result.outcome === 'kept' ? result.dropped : 0),
+      0,
+    );
+    expect(dropped).toBe(2_000);
+    expect(await texts(store, ref)).toHaveLength(1_000);
+  });
+
+  test('removals of a moment are one script, and are done before anything that could see them', async () => {
+    await using redis = await RedisProcess.start();
+    await using store = open(redis, {}, { holdMs: 1_000_000 });
+    const ref = await session(store, 'a');
+    for (let i = 0; i < 50; i++) await append(store, ref, 'text', `uid ${i}`);
+    await redis.command('CONFIG', 'RESETSTAT');
+    const removed = Array.from({ length: 50 }, (_, i) => store.remove(ref, 'n#i#a', [i + 1]));
+    expect(await texts(store, ref)).toEqual([]);
+    expect(await Promise.all(removed)).toEqual(removed.map(() => 'ok'));
+    expect(await redis.command('INFO', 'commandstats')).toContain('cmdstat_xdel:calls=1,');
+  });
+});
+
+describeWithRedis('what is due', () => {
+  test('two nodes that ask at the same time get each end of a session and each will once', async () => {
+    await using redis = await RedisProcess.start();
+    let offsetMs = 0;
+    const options = { clockOffsetMs: () => offsetMs };
+    await using one = open(redis, {}, options);
+    await using other = open(redis, {}, options);
+    const ids = Array.from({ length: 100 }, (_, index) => `client ${index}`);
+    for (const id of ids) {
+      const will = { ...willOf(id), delayInterval: 10 };
+      await one.claim({ ...claimOf(id), expiryInterval: 20, will });
+      await one.release(releaseOf(id));
+    }
+    offsetMs = 60_000;
+    const due = await Promise.all(
+      Array.from({ length: 20 }, (_, index) => (index % 2 === 0 ? one : other).takeDue(10)),
+    );
+    const rest = await one.takeDue(1_000);
+    const all = [...due, rest];
+    const wills = all.flatMap((events) => events.wills.map(({ clientId }) => clientId));
+    const ended = all.flatMap((events) => events.ended.map(({ clientId }) => clientId));
+    expect(wills.sort()).toEqual([...ids].sort());
+    expect(ended.sort()).toEqual([...ids].sort());
+  });
+
+  test('sessions that ended and wills that were settled leave nothing behind', async () => {
+    await using redis = await RedisProcess.start();
+    let offsetMs = 0;
+    await using store = open(redis, {}, { clockOffsetMs: () => offsetMs });
+    const before = await redis.command('DBSIZE');
+    const ref = await session(store, 'a', willOf('a'));
+    await append(store, ref, 'x', 'uid');
+    await store.markReleased(ref, 'n#i#a', 1);
+    await store.beginIncoming(ref, 'n#i#a', 1, 'incoming');
+    await store.release(releaseOf('a'));
+    offsetMs = 2_000_000;
+    const { wills, ended } = await store.takeDue(10);
+    for (const { clientId, uid } of wills) await store.settleWill(clientId, uid);
+    expect([wills.length, ended.length]).toEqual([1, 1]);
+    offsetMs = 3_000_000;
+    expect(await store.takeDue(10)).toEqual({ wills: [], ended: [] });
+    await eventually(async () => (await redis.command('DBSIZE')) === before);
+  });
+});
+
+/** A store on a server, to be used with `await using`. */
+function open(
+  redis: RedisProcess,
+  options: Partial<RedisOptions> = {},
+  storeOptions: Partial<RedisStoreOptions> = {},
+) {
+  const connection = new RedisConnection({ mode: 'standalone', nodes: [redis], ...options });
+  const store = new RedisStore({ redis: connection, limits: DEFAULT_LIMITS, ...storeOptions });
+  return Object.assign(store, { [Symbol.asyncDispose]: () => store.close() });
+}
+
+async function session(
+  store: RedisStore,
+  clientId: string,
+  will?: ReturnType<typeof willOf>,
+): Promise<SessionRef> {
+  const { incarnation } = await store.claim({ ...claimOf(clientId), will });
+  return { clientId, incarnation };
+}
+
+function claimOf(clientId: string): ClaimRequest {
+  return {
+    clientId,
+    token: `n#i#${clientId}`,
+    cleanStart: false,
+    expiryInterval: 1_000,
+    protocolVersion: 5,
+    username: '',
+    will: undefined,
+  };
+}
+
+function releaseOf(clientId: string) {
+  return {
+    clientId,
+    token: `n#i#${clientId}`,
+    discardWill: false,
+    expiryInterval: undefined,
+    sentBelow: 1,
+  };
+}
+
+function willOf(topic: string) {
+  return {
+    topic,
+    payload: Uint8Array.of(1),
+    qos: 1 as const,
+    retain: false,
+    delayInterval: 0,
+    messageExpiryInterval: undefined,
+    properties: new Uint8Array(0),
+  };
+}
+
+function append(store: RedisStore, ref: SessionRef, text: string, uid = ''): Promise<AppendResult> {
+  const qos = uid === '' ? 1 : 2;
+  const message = messageOf(text);
+  return new Promise((resolve) => {
+    store.append(ref, { message, qos, retain: false, subscriptionIds: [] }, uid, resolve);
+  });
+}
+
+function messageOf(text: string): Message {
+  return Message.of(topicOf('t'), new TextEncoder().encode(text), { qos: 1, retain: false });
+}
+
+function sequenceOf(result: AppendResult): number {
+  if (result.outcome !== 'kept') throw new Error(result.outcome);
+  return result.sequence;
+}
+
+async function texts(store: RedisStore, ref: SessionRef): Promise<readonly string[]> {
+  const result = await store.read(ref, `n#i#${ref.clientId}`, 1, 100_000, 1e9);
+  if (result.outcome === 'fenced') throw new Error('fenced');
+  return result.entries.map(({ message }) =>
+    new TextDecoder().decode(message.bytes.subarray(message.start, message.end)),
+  );
+}
+
+/** The only queue there is. */
+async function queueKey(redis: RedisProcess): Promise<string> {
+  const keys = await redis.command('KEYS', '*queue*');
+  return /\S*queue\S*/.exec(keys)?.[0] ?? '';
+}
+
+async function eventually(holds: () => Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 10));
+}
