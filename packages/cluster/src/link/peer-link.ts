@@ -512,9 +512,9 @@ export class PeerLink implements ByteSink {
       missed += frame.waiting;
       this.counters.itemsMissed += frame.count;
       this.#bufferedBytes -= frame.message.length;
-      frame.missed = Math.max(1, frame.count);
+      // Of an item in several frames the last one says that it is missed, and the others still say that it goes on.
+      frame.missed = frame.count;
       frame.count = frame.waiting = 0;
-      frame.continues = false;
       frame.message = encodeEmptyFrame(frame);
       this.#bufferedBytes += frame.message.length;
       frame.chunk.release();
