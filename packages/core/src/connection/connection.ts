@@ -25,10 +25,8 @@ import type { RetainedConsumer, RetainedRequest } from '../retained/retained-del
 import type { SessionTarget } from '../route/subscription.ts';
 import { Timer } from '../timer-wheel.ts';
 import type { TimerOwner } from '../timer-wheel.ts';
-import { AckQueue } from './ack-queue.ts';
-import type { AckSlot } from './ack-queue.ts';
 import type { Authentication } from './authentication.ts';
-import { ReceiveState } from './receive-state.ts';
+import { IncomingPublishes } from './incoming-publishes.ts';
 import { connackProperties } from './connect.ts';
 import type { ConnectGrant } from './connect.ts';
 import { Opening } from './opening.ts';
@@ -82,8 +80,7 @@ export class Connection
   #outbox: Outbox | undefined = undefined;
   #reader: QueueReader | undefined = undefined;
   #retained: RetainedDelivery | undefined = undefined;
-  #receive: ReceiveState | undefined = undefined;
-  #acks: AckQueue | undefined = undefined;
+  #incoming: IncomingPublishes | undefined = undefined;
   /** Milliseconds of silence after which the client is taken for dead; 0: never [MQTT-3.1.2-22]. */
   #silenceMaxMs = 0;
   #lastReceivedMs: number;
@@ -93,11 +90,6 @@ export class Connection
   #held = false;
   /** Does not read because the client does not take what it is owed. */
   #choked = false;
-  /** When the first PUBLISH of the batch that is being decoded was read; 0: there was none. */
-  #batchSinceMs = 0;
-  #batchPublishes = 0;
-  #batchPubacks = 0;
-  #batchPubrecs = 0;
   /** When the client last acknowledged something, or had nothing to. */
   #lastProgressMs = 0;
   readonly #timer: Timer;
@@ -165,20 +157,7 @@ export class Connection
       this.#refuseEarlyPacket();
       return;
     }
-    const { node } = this;
-    node.counters.countPublishReceived(message.qos, message.payloadBytes);
-    if (this.#batchSinceMs === 0) this.#batchSinceMs = node.parts.clock.monotonicMs();
-    this.#batchPublishes += 1;
-    message.publisher = this.clientId;
-    message.expiresAtMs =
-      message.expiryInterval < 0
-        ? 0
-        : node.parts.clock.wallMs() + Math.max(message.expiryInterval, 0) * 1000;
-    if (!this.principal!.unrestricted || message.topic.system) {
-      this.#authorizeAndAccept(message);
-      return;
-    }
-    this.#accept(message);
+    this.#incoming!.onPublish(message);
   }
 
   onAck(type: AckType, packetId: number, reasonCode: number): void {
@@ -188,7 +167,7 @@ export class Connection
     }
     this.node.counters.packetsReceived[type]!++;
     if (type === AckType.Pubrel) {
-      this.#receive!.release(packetId);
+      this.#incoming!.onPubrel(packetId);
       return;
     }
     this.#lastProgressMs = this.#lastReceivedMs;
@@ -219,7 +198,7 @@ export class Connection
       return;
     }
     this.node.counters.packetsReceived[8]!++;
-    this.#waitFor(subscribe(this, packet));
+    this.waitFor(subscribe(this, packet));
   }
 
   onUnsubscribe(packet: UnsubscribePacket): void {
@@ -228,7 +207,7 @@ export class Connection
       return;
     }
     this.node.counters.packetsReceived[10]!++;
-    this.#waitFor(unsubscribe(this, packet));
+    this.waitFor(unsubscribe(this, packet));
   }
 
   onPingreq(): void {
@@ -285,7 +264,7 @@ export class Connection
     }
     this.#pauseDecoding();
     if (this.#state === 'connected') {
-      this.#waitFor(this.#reauthenticate(authentication, packet));
+      this.waitFor(this.#reauthenticate(authentication, packet));
     } else {
       this.#state = 'opening';
       void this.#opening!.proceed(packet);
@@ -312,7 +291,7 @@ export class Connection
     if (packets === 0) return;
     this.node.router.flush();
     this.#chokeWhenBlocked();
-    if (this.#batchSinceMs > 0) this.#observeBatch(nowMs);
+    if (this.#incoming !== undefined) this.#incoming.onBatchEnd(nowMs);
     if (this.#reader !== undefined) this.#reader.onBatchEnd();
     this.#progressed();
   }
@@ -598,7 +577,7 @@ export class Connection
       },
     );
     this.#outbox = outbox;
-    this.#receive = new ReceiveState(
+    this.#incoming = new IncomingPublishes(
       this,
       target.persistent ? target : undefined,
       claimed.incoming,
@@ -665,133 +644,10 @@ export class Connection
     });
   }
 
-  // PUBLISH
-
-  #accept(message: Message): void {
-    const { node } = this;
-    if (node.parts.events.published !== undefined) {
-      node.parts.events.published(message.owned(), this.clientId);
-    }
-    switch (message.qos) {
-      case 0:
-        node.router.publish(message, this, '');
-        return;
-      case 1: {
-        if (this.version === 5 && this.#atReceiveMaximum()) return;
-        const reasonCode = node.router.publish(message, this, '');
-        if (reasonCode >= 0) {
-          this.acknowledge(AckType.Puback, message.packetId, reasonCode);
-          return;
-        }
-        const slot = this.owe(AckType.Puback, message.packetId);
-        const pending = node.router.takePending();
-        pending.whenDone(() => {
-          if (pending.failed) this.storeLost('failed');
-          else this.acks.settle(slot, pending.reasonCode);
-        });
-        return;
-      }
-      case 2:
-        this.#receive!.publish(message);
-    }
-  }
-
-  /** Counts what the client has under way; more than it was told is an error of its own [MQTT-3.3.4-7]. */
-  #atReceiveMaximum(): boolean {
-    if (this.outstanding < this.node.limits.receiveMaximum) return false;
-    this.#fail(
-      new ProtocolError(
-        ReasonCode.ReceiveMaximumExceeded,
-        'MQTT-3.3.4-7',
-        'more QoS 1 and 2 messages under way than Receive Maximum',
-      ),
-    );
-    return true;
-  }
-
-  /** QoS 1 and 2 messages of the client that are not yet acknowledged in full: no PUBACK, no PUBREL. */
-  get outstanding(): number {
-    const held = this.#receive === undefined ? 0 : this.#receive.held;
-    return this.#acks === undefined ? held : held + this.#acks.pubacks;
-  }
-
-  #authorizeAndAccept(message: Message): void {
-    // Topics of the server are not for clients to write to, whoever they are.
-    const allowed = message.topic.system
-      ? false
-      : this.node.parts.access.authorize({
-          principal: this.principal!,
-          clientId: this.clientId,
-          action: 'publish',
-          topic: message.topic.name,
-          qos: message.qos,
-          retain: message.retain,
-        });
-    if (allowed === true) this.#accept(message);
-    else if (allowed === false) this.#acceptNot(message);
-    else {
-      const owned = message.owned();
-      this.#waitFor(
-        allowed.then(
-          (answer) => {
-            if (this.closed) return;
-            if (answer) this.#accept(owned);
-            else this.#acceptNot(owned);
-            this.node.router.flush();
-          },
-          () => {
-            if (!this.closed) this.#acceptNot(owned);
-          },
-        ),
-      );
-    }
-  }
-
-  /**
-   * A message that may not be published. 5.0 clients are told; 3.1.1 has no way to say no but to close the
-   * connection, or to acknowledge and discard [MQTT3-3.3.5-2]: we do the latter, as Mosquitto does.
-   */
-  #acceptNot(message: Message): void {
-    this.node.counters.messagesDropped.unauthorized += 1;
-    if (message.qos === 1) {
-      this.acknowledge(AckType.Puback, message.packetId, ReasonCode.NotAuthorized);
-    } else if (message.qos === 2) {
-      this.#receive!.refuse(message.packetId, ReasonCode.NotAuthorized);
-    }
-  }
-
-  /** Acknowledgements that have to wait for something. */
-  get acks(): AckQueue {
-    this.#acks ??= new AckQueue((slot) => {
-      this.writeAck(slot.type, slot.packetId, slot.reasonCode);
-      const { publishAckDuration } = this.node.counters;
-      const elapsedMs = this.node.parts.clock.monotonicMs() - slot.sinceMs;
-      if (slot.type === AckType.Puback) publishAckDuration.qos1.observe(elapsedMs);
-      else if (slot.type === AckType.Pubrec) publishAckDuration.qos2.observe(elapsedMs);
-    });
-    return this.#acks;
-  }
-
-  /** An acknowledgement that has to wait; `acks.settle` when what it waits for is done. */
-  owe(type: AckType, packetId: number): AckSlot {
-    return this.acks.push(type, packetId, this.node.parts.clock.monotonicMs());
-  }
-
-  /** Writes an acknowledgement now, or behind those that wait. */
-  acknowledge(type: AckType, packetId: number, reasonCode: number): void {
-    if (this.#acks !== undefined && this.#acks.length > 0) {
-      this.#acks.settle(this.owe(type, packetId), reasonCode);
-      return;
-    }
-    this.writeAck(type, packetId, reasonCode);
-    if (type === AckType.Puback) this.#batchPubacks += 1;
-    else if (type === AckType.Pubrec) this.#batchPubrecs += 1;
-  }
-
   // The end
 
   /** Nothing is decoded until `work` is done. */
-  #waitFor(work: Promise<void>): void {
+  waitFor(work: Promise<void>): void {
     this.#pauseDecoding();
     void work.then(() => {
       this.#resumeDecoding();
@@ -948,22 +804,6 @@ export class Connection
           node.storeFailed('release', error);
         },
       );
-  }
-
-  /**
-   * Durations are measured per batch of packets that were read together: the clock costs as much as a message. What
-   * was published in it has been handed to its subscribers' sockets, and acknowledged unless something was owed.
-   */
-  #observeBatch(nowMs: number): void {
-    const elapsedMs = nowMs - this.#batchSinceMs;
-    const { deliveryDuration, publishAckDuration } = this.node.counters;
-    deliveryDuration.local.observe(elapsedMs, this.#batchPublishes);
-    if (this.#batchPubacks > 0) publishAckDuration.qos1.observe(elapsedMs, this.#batchPubacks);
-    if (this.#batchPubrecs > 0) publishAckDuration.qos2.observe(elapsedMs, this.#batchPubrecs);
-    this.#batchSinceMs = 0;
-    this.#batchPublishes = 0;
-    this.#batchPubacks = 0;
-    this.#batchPubrecs = 0;
   }
 
   #progressed(): void {

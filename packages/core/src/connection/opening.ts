@@ -101,9 +101,17 @@ export class Opening {
     connection.principal = result.principal;
     // What it was asked is not needed any more, unless the client may ask again.
     if (this.enhanced === undefined) this.#authentication = undefined;
+    await this.#claimUnlessWillForbidden(grant, result.authenticationData);
+  }
+
+  async #claimUnlessWillForbidden(
+    grant: ConnectGrant,
+    authenticationData: Uint8Array | undefined,
+  ): Promise<void> {
+    const connection = this.#connection;
     const allowed = await this.#mayHaveWill(grant);
     if (connection.closed) return;
-    if (allowed) await this.#claim(grant, result.authenticationData);
+    if (allowed) await this.#claim(grant, authenticationData);
     else {
       connection.refuse(
         ReasonCode.NotAuthorized,

@@ -5,6 +5,7 @@ import type { IncomingMessage, SessionRef } from '../ports/state-store.ts';
 import { ReasonCode } from '../reason-code.ts';
 import type { AckSlot } from './ack-queue.ts';
 import type { Connection } from './connection.ts';
+import type { IncomingPublishes } from './incoming-publishes.ts';
 
 /**
  * The receiver's half of QoS 2 for one connection. MQTT 5.0 §4.3.3.
@@ -20,6 +21,7 @@ import type { Connection } from './connection.ts';
  */
 export class ReceiveState {
   readonly #connection: Connection;
+  readonly #incoming: IncomingPublishes;
   /** The persistent session; `undefined` for a clean one. */
   readonly #session: SessionRef | undefined;
   /** Identifiers whose message this node knows to be accepted, or is accepting on this connection. */
@@ -27,13 +29,15 @@ export class ReceiveState {
 
   constructor(
     connection: Connection,
+    incoming: IncomingPublishes,
     session: SessionRef | undefined,
-    incoming: readonly IncomingMessage[],
+    known: readonly IncomingMessage[],
   ) {
     this.#connection = connection;
+    this.#incoming = incoming;
     this.#session = session;
     this.#held = new Set(
-      incoming.filter(({ state }) => state === 'done').map(({ packetId }) => packetId),
+      known.filter(({ state }) => state === 'done').map(({ packetId }) => packetId),
     );
   }
 
@@ -44,16 +48,14 @@ export class ReceiveState {
 
   publish(message: Message): void {
     const connection = this.#connection;
+    const incoming = this.#incoming;
     const { packetId } = message;
     // A retransmission, DUP or not, is acknowledged and not delivered again [MQTT-4.3.3-10].
     if (this.#held.has(packetId)) {
-      connection.acknowledge(AckType.Pubrec, packetId, ReasonCode.Success);
+      incoming.acknowledge(AckType.Pubrec, packetId, ReasonCode.Success);
       return;
     }
-    if (
-      connection.version === 5 &&
-      connection.outstanding >= connection.node.limits.receiveMaximum
-    ) {
+    if (connection.version === 5 && incoming.outstanding >= connection.node.limits.receiveMaximum) {
       connection.fail(
         new ProtocolError(
           ReasonCode.ReceiveMaximumExceeded,
@@ -71,32 +73,33 @@ export class ReceiveState {
   /** The message may not be published: it is not held, and PUBREC says why. Unless it was accepted before. */
   refuse(packetId: number, reasonCode: number): void {
     if (this.#held.has(packetId)) {
-      this.#connection.acknowledge(AckType.Pubrec, packetId, ReasonCode.Success);
+      this.#incoming.acknowledge(AckType.Pubrec, packetId, ReasonCode.Success);
       return;
     }
     // 3.x has no way to say so: the exchange goes on as if it had been accepted.
     if (this.#connection.version < 5) this.#held.add(packetId);
-    this.#connection.acknowledge(AckType.Pubrec, packetId, reasonCode);
+    this.#incoming.acknowledge(AckType.Pubrec, packetId, reasonCode);
   }
 
   /** PUBREL: the identifier is free; answered also when it is unknown, our PUBCOMP may have been lost. */
   release(packetId: number): void {
     const connection = this.#connection;
+    const incoming = this.#incoming;
     const held = this.#held.delete(packetId);
     if (this.#session === undefined) {
-      connection.acknowledge(
+      incoming.acknowledge(
         AckType.Pubcomp,
         packetId,
         held ? ReasonCode.Success : ReasonCode.PacketIdentifierNotFound,
       );
       return;
     }
-    const slot = connection.owe(AckType.Pubcomp, packetId);
+    const slot = incoming.owe(AckType.Pubcomp, packetId);
     connection.node.parts.store.endIncoming(this.#session, connection.token, packetId).then(
       (result) => {
         if (result === 'fenced') connection.storeLost('fenced');
         else {
-          connection.acks.settle(
+          incoming.acks.settle(
             slot,
             held ? ReasonCode.Success : ReasonCode.PacketIdentifierNotFound,
           );
@@ -111,8 +114,9 @@ export class ReceiveState {
 
   async #publishKept(message: Message, session: SessionRef): Promise<void> {
     const connection = this.#connection;
+    const incoming = this.#incoming;
     const { store, random } = connection.node.parts;
-    const slot = connection.owe(AckType.Pubrec, message.packetId);
+    const slot = incoming.owe(AckType.Pubrec, message.packetId);
     try {
       const begun = await store.beginIncoming(
         session,
@@ -123,7 +127,7 @@ export class ReceiveState {
       if (begun.outcome === 'fenced') {
         connection.storeLost('fenced');
       } else if (begun.repeated && begun.incoming.state === 'done') {
-        connection.acks.settle(slot, ReasonCode.Success);
+        incoming.acks.settle(slot, ReasonCode.Success);
       } else if (!connection.closed) {
         this.#fanOut(message, begun.incoming.uid, slot, session);
         connection.node.router.flush();
@@ -141,6 +145,7 @@ export class ReceiveState {
     session: SessionRef | undefined,
   ): void {
     const connection = this.#connection;
+    const incoming = this.#incoming;
     const { router } = connection.node;
     const { packetId } = message;
     const reasonCode = router.publish(message, connection, uid);
@@ -148,7 +153,7 @@ export class ReceiveState {
       this.#kept(packetId, reasonCode, slot, session);
       return;
     }
-    const waiting = slot ?? connection.owe(AckType.Pubrec, packetId);
+    const waiting = slot ?? incoming.owe(AckType.Pubrec, packetId);
     const pending = router.takePending();
     pending.whenDone(() => {
       if (pending.failed) connection.storeLost('failed');
@@ -168,14 +173,15 @@ export class ReceiveState {
     settleUid?: () => void,
   ): void {
     const connection = this.#connection;
+    const incoming = this.#incoming;
     // A refused message is not held: its identifier may be used again at once.
     if (reasonCode >= 0x80) this.#held.delete(packetId);
     if (slot === undefined) {
-      connection.acknowledge(AckType.Pubrec, packetId, reasonCode);
+      incoming.acknowledge(AckType.Pubrec, packetId, reasonCode);
       return;
     }
     if (session === undefined) {
-      connection.acks.settle(slot, reasonCode);
+      incoming.acks.settle(slot, reasonCode);
       return;
     }
     const { store } = connection.node.parts;
@@ -188,7 +194,7 @@ export class ReceiveState {
         if (result === 'fenced') connection.storeLost('fenced');
         else {
           settleUid?.();
-          connection.acks.settle(slot, reasonCode);
+          incoming.acks.settle(slot, reasonCode);
         }
       },
       (error: unknown) => {
