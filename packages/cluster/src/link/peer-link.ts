@@ -53,8 +53,12 @@ export const DEFAULT_LINK_LIMITS: LinkLimits = {
 
 /** What a link tells. Never called while an item is being written. */
 export interface LinkEvents {
-  /** `refusal`: the peer does not want this link, which tries again all the same. `detail` is for people. */
+  /**
+   * Called for each change of the state, and with `down` for each further attempt that failed. `refusal`: the peer does
+   * not want this link, which tries again all the same. `detail` is for people.
+   */
   onState(state: LinkState, refusal: Refusal | undefined, detail: string): void;
+  /** Told at the end of a turn. A link that is closed is not congested, and does not say so. */
   onCongestion(congested: boolean): void;
   /** The deadline of `items` passed: they were settled as `late`, and still go to the peer when it can be reached. */
   onLate(items: number): void;
@@ -81,6 +85,7 @@ export interface LinkCounters {
   bytesSent: number;
   itemsDropped: number;
   itemsLate: number;
+  /** Given up. Some may have arrived before the stream broke: the peer is told of those that did not. */
   itemsMissed: number;
   /** Streams that were up and broke. */
   resets: number;
@@ -321,6 +326,7 @@ export class PeerLink implements ByteSink {
     this.#leaveChunk();
     this.#bufferedBytes = this.#count = this.#waiting = this.#dropped = 0;
     this.#dropping = true;
+    this.#congestionTold = false;
     this.#queue.settle(this.#queue.count, 'closed');
     this.#events.onState('closed', undefined, '');
   }
@@ -479,6 +485,7 @@ export class PeerLink implements ByteSink {
 
   #tellCongestion(): void {
     const { congestedBytes } = this.#limits;
+    if (this.#state === 'closed') return;
     const congested =
       this.#bufferedBytes > (this.#congestionTold ? congestedBytes / 2 : congestedBytes);
     if (congested === this.#congestionTold) return;

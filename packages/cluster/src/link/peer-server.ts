@@ -71,8 +71,8 @@ export interface PeerServerEvents {
   /** The stream is gone; the link may come back with another one. */
   onDown(source: PeerSource): void;
   /**
-   * `count` items, bytes `start` to `end` of `bytes`, in order and each once. The bytes may be kept. When this returns
-   * the items count as accepted and will be acknowledged.
+   * `count` items, bytes `start` to `end` of `bytes`, in order and each once. The bytes may be kept, and keep
+   * the whole frame in memory then. When this returns the items count as accepted and will be acknowledged.
    */
   onItems(source: PeerSource, bytes: Uint8Array, start: number, end: number, count: number): void;
   onGap(source: PeerSource, gap: Gap): void;
@@ -163,7 +163,10 @@ export class PeerServer {
     return (this.#tcp.address() as AddressInfo).port;
   }
 
-  /** Ends the streams of a life of a node and forgets what it sent: it is dead, or left. */
+  /**
+   * Ends the stream of a life of a node and forgets what it sent: it is dead, or left. `admit` must refuse it from now
+   * on, or it may begin anew and repeat what it had not seen acknowledged.
+   */
   forget(peer: NodeIdentity): void {
     const link = this.#links.get(linkKey(peer));
     if (link === undefined) return;
