@@ -10,10 +10,12 @@
   ARGV[6]  entries below this sequence may have been sent
   ARGV[7]  ms in which a will that is handed out must be settled
   ARGV[8]  '1': this call was sent before, and the reply to it is wanted if it ran
+  ARGV[9]  '1': the reply to the claim was not heard: what that ended is wanted
 
   Returns { 'other', incarnation } when the session has another incarnation than the expected one: nothing was done.
   { 'fenced' }: the token is not the owner. Otherwise
-  { 'ok', wills, ended incarnation, ended subs, next due }, the wills as { uid, content }.
+  { 'ok', wills, ended incarnation, ended subs, next due, incarnation and subs of what the claim ended }, the wills as
+  { uid, content }.
 
   By the connection that released last: changes nothing, and tells of its will again if that was due at once and is
   not settled. O(what it returns).
@@ -21,7 +23,7 @@
 local keys = session_keys()
 local token, expected, again = ARGV[2], ARGV[3], ARGV[8] == '1'
 local s = fields_of(keys.session, 'incarnation', 'token', 'released', 'expiry', 'sent_below',
-  'will', 'will_uid', 'will_delay', 'pending_will', 'pending_delay')
+  'will', 'will_uid', 'will_delay', 'pending_will', 'pending_delay', 'claim_ended')
 
 local function wills_of(uid)
   if uid == '' or redis.call('HEXISTS', keys.wills, 'h' .. uid) == 0 then return {} end
@@ -62,6 +64,11 @@ end
 redis.call('HSET', keys.session, 'token', '', 'released', token, 'expiry', expiry,
   'due', due and decimal(due) or '', 'sent_below', decimal(below), 'will', '',
   'pending_will', uid, 'pending_delay', s.will_delay)
+local claim_ended, claim_subscriptions = '', {}
+if ARGV[9] == '1' and s.claim_ended ~= '' then
+  claim_ended = s.claim_ended
+  claim_subscriptions = redis.call('HGETALL', keys.ended_subscriptions)
+end
 local ended, subscriptions = '', {}
 if expiry == '0' then
   end_session(keys, s.incarnation, token, 60000)
@@ -73,4 +80,12 @@ else
   redis.call('DEL', keys.end_)
   redis.call('UNLINK', keys.ended_subscriptions)
 end
-return { 'ok', wills_of(uid), ended, subscriptions, next_due(keys.session, keys.wills) }
+return {
+  'ok',
+  wills_of(uid),
+  ended,
+  subscriptions,
+  next_due(keys.session, keys.wills),
+  claim_ended,
+  claim_subscriptions,
+}

@@ -25,6 +25,7 @@ import { StoreError } from './errors.ts';
 import { HeldCalls } from './held-calls.ts';
 import { keysOf } from './keys.ts';
 import type { Keys } from './keys.ts';
+import { LateReleases } from './late-releases.ts';
 import { OwnedConnections } from './owned-connections.ts';
 import { OwnerLookUp } from './owner-look-up.ts';
 import { REMOVED_MAX, RemoveBatch } from './remove-batch.ts';
@@ -96,6 +97,7 @@ export class RedisStore implements StateStore {
   readonly #held: HeldCalls;
   readonly #connections: OwnedConnections;
   readonly #timers: SessionTimers;
+  readonly #late = new LateReleases();
   readonly #retained: RetainedStore;
 
   constructor(options: RedisStoreOptions) {
@@ -142,75 +144,42 @@ export class RedisStore implements StateStore {
   }
 
   async claim(request: ClaimRequest): Promise<ClaimedSession> {
-    const { clientId, token, will, username } = request;
-    // Before the claim, so that a node that dies in between leaves a name without a session and not the reverse.
-    const added = this.#connections.add(token, clientId);
-    added.catch(() => undefined);
-    // To a single server it goes ahead on the same connection.
-    if (this.#redis.isCluster) await added;
-    const call = {
-      token,
-      fresh: this.#random.id(),
-      cleanStart: request.cleanStart,
-      expiryInterval: request.expiryInterval,
-      will: will && encodeWill(will, username),
-      willUid: will === undefined ? '' : this.#random.id(),
-      willDelay: will?.delayInterval ?? 0,
-      willLeaseMs: WILL_LEASE_MS,
-      generation: this.#generation,
-      client: `${request.protocolVersion} ${username}`,
-    };
-    const answer = await this.#withIncarnation(clientId, (session) =>
-      scripts.claimSession(this.#redis, { ...call, ...session }),
-    );
-    await added;
-    const { nextDue, previousToken, incarnation } = answer;
-    this.#handles.get(clientId, incarnation);
-    if (previousToken !== '' && previousToken !== token) this.#disown(previousToken, clientId);
-    await this.#timers.set(clientId, nextDue);
-    return {
-      incarnation,
-      previousToken,
-      sessionPresent: answer.sessionPresent,
-      subscriptions: answer.subscriptions,
-      endedSubscriptions: answer.endedSubscriptions,
-      endedIncarnation: answer.endedIncarnation,
-      incoming: answer.incoming,
-      sentBelow: answer.sentBelow,
-      released: answer.released,
-      wills: answer.wills,
-    };
+    const { clientId, token } = request;
+    try {
+      return await this.#claim(request);
+    } catch (error) {
+      // The caller gives up, but the session may be this connection's now.
+      const end = { discardWill: true, expiryInterval: undefined, sentBelow: 1 };
+      this.#late.add({ request: { clientId, token, ...end }, claimUnheard: true });
+      throw error;
+    }
   }
 
   async release(
     request: ReleaseRequest,
   ): Promise<({ readonly outcome: 'ok' } & DueEvents) | { readonly outcome: 'fenced' }> {
-    const { clientId, token } = request;
-    const answer = await this.#withIncarnation(clientId, (session) =>
-      scripts.releaseSession(this.#redis, {
-        token,
-        discardWill: request.discardWill,
-        expiryInterval: request.expiryInterval,
-        sentBelow: request.sentBelow,
-        willLeaseMs: WILL_LEASE_MS,
-        ...session,
-      }),
-    );
-    if (answer.outcome === 'fenced') {
-      this.#disown(token, clientId);
-      return answer;
+    try {
+      return await this.#release(request, { late: false, claimUnheard: false });
+    } catch (error) {
+      this.#late.add({ request, claimUnheard: false });
+      throw error;
     }
-    await this.#timers.set(clientId, answer.nextDue);
-    // Not before the timer is set: until then whoever buries this node makes up for it.
-    this.#disown(token, clientId);
-    const { wills, ended } = answer;
-    if (ended === undefined) return { outcome: 'ok', wills, ended: [] };
-    this.#handles.forget(clientId);
-    return { outcome: 'ok', wills, ended: [{ clientId, ...ended }] };
   }
 
-  takeDue(limit: number): Promise<DueEvents> {
-    return this.#timers.takeDue(limit, (clientId, willsMax) => this.#fire(clientId, willsMax));
+  async takeDue(limit: number): Promise<DueEvents> {
+    if (this.#late.size > 0 && this.status.state === 'up') {
+      await this.#late.retry(({ request, claimUnheard }) =>
+        this.#release(request, { late: true, claimUnheard }),
+      );
+    }
+    const late = this.#late.take(limit);
+    const room = limit - Math.max(late.wills.length, late.ended.length);
+    if (room === 0) return late;
+    const fire = (clientId: string, willsMax: number) => this.#fire(clientId, willsMax);
+    if (late.wills.length + late.ended.length === 0) return this.#timers.takeDue(room, fire);
+    // What was taken must not be lost because the rest fails.
+    const due = await this.#timers.takeDue(room, fire).catch(() => ({ wills: [], ended: [] }));
+    return { wills: [...late.wills, ...due.wills], ended: [...late.ended, ...due.ended] };
   }
 
   async settleWill(clientId: string, uid: string): Promise<void> {
@@ -340,6 +309,76 @@ export class RedisStore implements StateStore {
 
   readRetained(topics: readonly string[]): Promise<readonly Message[]> {
     return this.#retained.read(topics);
+  }
+
+  async #claim(request: ClaimRequest): Promise<ClaimedSession> {
+    const { clientId, token, will, username } = request;
+    // Before the claim, so that a node that dies in between leaves a name without a session and not the reverse.
+    const added = this.#connections.add(token, clientId);
+    added.catch(() => undefined);
+    // To a single server it goes ahead on the same connection.
+    if (this.#redis.isCluster) await added;
+    const call = {
+      token,
+      fresh: this.#random.id(),
+      cleanStart: request.cleanStart,
+      expiryInterval: request.expiryInterval,
+      will: will && encodeWill(will, username),
+      willUid: will === undefined ? '' : this.#random.id(),
+      willDelay: will?.delayInterval ?? 0,
+      willLeaseMs: WILL_LEASE_MS,
+      generation: this.#generation,
+      client: `${request.protocolVersion} ${username}`,
+    };
+    const answer = await this.#withIncarnation(clientId, (session) =>
+      scripts.claimSession(this.#redis, { ...call, ...session }),
+    );
+    await added;
+    const { nextDue, previousToken, incarnation } = answer;
+    this.#handles.get(clientId, incarnation);
+    if (previousToken !== '' && previousToken !== token) this.#disown(previousToken, clientId);
+    await this.#timers.set(clientId, nextDue);
+    return {
+      incarnation,
+      previousToken,
+      sessionPresent: answer.sessionPresent,
+      subscriptions: answer.subscriptions,
+      endedSubscriptions: answer.endedSubscriptions,
+      endedIncarnation: answer.endedIncarnation,
+      incoming: answer.incoming,
+      sentBelow: answer.sentBelow,
+      released: answer.released,
+      wills: answer.wills,
+    };
+  }
+
+  async #release(
+    request: ReleaseRequest,
+    repeated: { readonly late: boolean; readonly claimUnheard: boolean },
+  ): Promise<({ readonly outcome: 'ok' } & DueEvents) | { readonly outcome: 'fenced' }> {
+    const { clientId, token } = request;
+    const answer = await this.#withIncarnation(clientId, (session) =>
+      scripts.releaseSession(this.#redis, {
+        token,
+        discardWill: request.discardWill,
+        expiryInterval: request.expiryInterval,
+        sentBelow: request.sentBelow,
+        willLeaseMs: WILL_LEASE_MS,
+        ...repeated,
+        ...session,
+      }),
+    );
+    if (answer.outcome === 'fenced') {
+      this.#disown(token, clientId);
+      return answer;
+    }
+    await this.#timers.set(clientId, answer.nextDue);
+    // Not before the timer is set: until then whoever buries this node makes up for it.
+    this.#disown(token, clientId);
+    const { wills, ended, endedByClaim } = answer;
+    if (ended !== undefined) this.#handles.forget(clientId);
+    const ends = [endedByClaim, ended].filter((end) => end !== undefined);
+    return { outcome: 'ok', wills, ended: ends.map((end) => ({ clientId, ...end })) };
   }
 
   /** The handle of a session for a call that must see the effect of all before it. */

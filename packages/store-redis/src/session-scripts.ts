@@ -99,6 +99,10 @@ export const releaseSession = defineScript('release-session', {
       readonly expiryInterval: number | undefined;
       readonly sentBelow: number;
       readonly willLeaseMs: number;
+      /** It was called before, and the outcome is not known. */
+      readonly late: boolean;
+      /** The outcome of the claim is not known. */
+      readonly claimUnheard: boolean;
     },
   ) => keysOfSession(call),
   argv: (call, again) => [
@@ -109,7 +113,8 @@ export const releaseSession = defineScript('release-session', {
     call.expiryInterval ?? '',
     call.sentBelow,
     call.willLeaseMs,
-    again ? 1 : 0,
+    again || call.late ? 1 : 0,
+    call.claimUnheard ? 1 : 0,
   ],
   reply: (reply, { clientId }) => {
     const values = arrayOf(reply);
@@ -119,7 +124,11 @@ export const releaseSession = defineScript('release-session', {
       case 'fenced':
         return { outcome: 'fenced' as const };
       default:
-        return { outcome: 'ok' as const, ...eventsOf(clientId, values) };
+        return {
+          outcome: 'ok' as const,
+          ...eventsOf(clientId, values),
+          endedByClaim: endOf(values[5], values[6]),
+        };
     }
   },
 });
@@ -293,10 +302,20 @@ function otherIncarnation(values: readonly RedisReply[]): OtherIncarnation {
 
 /** Wills, the end of the session and the next time to look: values 1 to 4 of a reply. */
 function eventsOf(clientId: string, values: readonly RedisReply[]) {
-  const incarnation = textOf(values[2]);
-  const ended: SessionEnd | undefined =
-    incarnation === '' ? undefined : { incarnation, subscriptions: subscriptionsOf(values[3]) };
-  return { wills: willsOf(clientId, values[1]), ended, nextDue: textOf(values[4]) };
+  return {
+    wills: willsOf(clientId, values[1]),
+    ended: endOf(values[2], values[3]),
+    nextDue: textOf(values[4]),
+  };
+}
+
+function endOf(
+  ended: RedisReply | undefined,
+  subscriptions: RedisReply | undefined,
+): SessionEnd | undefined {
+  const incarnation = textOf(ended);
+  if (incarnation === '') return undefined;
+  return { incarnation, subscriptions: subscriptionsOf(subscriptions) };
 }
 
 function willsOf(clientId: string, reply: RedisReply | undefined): readonly DueWill[] {

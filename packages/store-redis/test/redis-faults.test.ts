@@ -49,6 +49,42 @@ describeWithRedis('a Redis that fails', () => {
     expect(status).toEqual(['down', 'up']);
   });
 
+  test('a connection that ended while Redis was away is released when it is back, and its will is due', async () => {
+    await using redis = await RedisProcess.start();
+    await using store = open(redis, { deadlineMs: 200, replyTimeoutMs: 100 });
+    for (const id of ['a', 'b']) await session(store, id, willOf(id));
+    redis.pause();
+    await expect(store.release(releaseOf('a'))).rejects.toThrow();
+    await expect(store.release({ ...releaseOf('b'), expiryInterval: 0 })).rejects.toThrow();
+    redis.resume();
+    await eventually(async () => store.status.state === 'up');
+    const due = await store.takeDue(10);
+    expect(due.wills.map(({ clientId }) => clientId).sort()).toEqual(['a', 'b']);
+    expect(due.ended).toMatchObject([{ clientId: 'b' }]);
+    expect(await store.takeDue(10)).toEqual({ wills: [], ended: [] });
+    expect(await store.claim(claimOf('a'))).toMatchObject({ previousToken: '' });
+  });
+
+  test('a claim that was not answered owns nothing in the end, and what it ended is told of', async () => {
+    await using redis = await RedisProcess.start();
+    await using store = open(redis, { deadlineMs: 200, replyTimeoutMs: 100 });
+    const { incarnation } = await session(store, 'a', willOf('a'));
+    redis.pause();
+    const claim = { ...claimOf('a'), token: 'n#i#late', cleanStart: true };
+    await expect(store.claim(claim)).rejects.toThrow();
+    redis.resume();
+    await eventually(async () => store.status.state === 'up');
+    const due = await store.takeDue(10);
+    const claimed = await store.claim({ ...claimOf('a'), token: 'n#i#next' });
+    // Whether the claim ever reached Redis decides who ended the session.
+    if (due.ended.length > 0) {
+      expect(due.ended).toMatchObject([{ clientId: 'a', incarnation }]);
+      expect(claimed.previousToken).toBe('');
+    } else {
+      expect(claimed).toMatchObject({ incarnation, previousToken: 'n#i#a' });
+    }
+  });
+
   test('after SCRIPT FLUSH the scripts of a pipeline are sent again, with the same results in the same order', async () => {
     await using redis = await RedisProcess.start();
     await using store = open(redis);
