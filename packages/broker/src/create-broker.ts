@@ -221,7 +221,8 @@ function contained(
       try {
         const result = hook(...args);
         // An async function passes for one that returns nothing.
-        if (isThenable(result)) result.then(undefined, (error: unknown) => hookFailed?.(error, name));
+        if (isThenable(result))
+          result.then(undefined, (error: unknown) => hookFailed?.(error, name));
       } catch (error) {
         hookFailed?.(error, name);
       }
