@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { hasRedisServer, RedisCluster, RedisProcess } from '@shoalmq/testkit';
+import { slotOf } from '../src/connection/hash-slot.ts';
 import { RedisConnection } from '../src/index.ts';
 
 const there = hasRedisServer();
@@ -84,6 +85,22 @@ describeWithRedis('a Redis Cluster', () => {
     const values = await Promise.all(keys.map((key) => client.redis.command(key, ['GET', key])));
     expect(values.map(String)).toEqual(keys);
     expect(client.redis.slotsOfPrimaries()).toHaveLength(3);
+  });
+
+  test('slots are computed as Redis does', async () => {
+    const [node] = cluster.nodes as [RedisProcess];
+    for (const key of [
+      'a',
+      '{a}b',
+      'a{}b',
+      '{}',
+      'a{b',
+      '}a{b}c}',
+      'shoal:{sYQ}:queue:1',
+      '{{a}}',
+    ]) {
+      expect(await node.command('CLUSTER', 'KEYSLOT', key)).toBe(`:${slotOf(key)}`);
+    }
   });
 
   test('a slot that moved is found', async () => {

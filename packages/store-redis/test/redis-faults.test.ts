@@ -145,6 +145,24 @@ describeWithRedis('a Redis that fails', () => {
     expect((await Promise.all(waiting)).map(sequenceOf)).toEqual([1, 2]);
     expect(await replica.command('XLEN', await queueKey(redis))).toBe(':2');
   });
+
+  test('replicated: a write whose confirmation is lost with its connection is confirmed on the next one', async () => {
+    await using redis = await RedisProcess.start();
+    await using replica = await RedisProcess.start({
+      args: ['--replicaof', `${redis.host} ${redis.port}`],
+    });
+    await eventually(async () =>
+      (await replica.command('INFO', 'replication')).includes('master_link_status:up'),
+    );
+    await using store = open(redis, { replicas: 1 });
+    const ref = await session(store, 'a');
+    replica.pause();
+    const waiting = Array.from({ length: 20 }, (_, i) => append(store, ref, `${i}`, `uid ${i}`));
+    await eventually(async () => (await redis.command('XLEN', await queueKey(redis))) === ':20');
+    await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
+    replica.resume();
+    expect((await Promise.all(waiting)).map(sequenceOf)).toEqual(waiting.map((_, i) => i + 1));
+  });
 });
 
 describeWithRedis('many appends', () => {

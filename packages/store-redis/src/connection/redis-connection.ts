@@ -324,6 +324,7 @@ export class RedisConnection implements LinkOwner {
         markerKey: () => this.#markerKey(address),
         confirmed: (call, reply) => this.#answer(call, reply),
         lost: () => link.reconnect(),
+        main: link,
         replyTimeoutMs: this.#replyTimeoutMs,
       });
       this.#commits.set(link, commit);

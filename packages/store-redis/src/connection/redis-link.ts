@@ -103,6 +103,28 @@ export class RedisLink implements CallCarrier {
     this.reconnect();
   }
 
+  /**
+   * What names the process of the server that this link leads to.
+   *
+   * @throws when it does not say so in time, or the link is not open
+   */
+  async runId(timeoutMs: number): Promise<string> {
+    if (!this.open) throw new Error('the link is not open');
+    let timer: NodeJS.Timeout | undefined;
+    // The promise of a client whose connection was lost may never settle.
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error('the server did not say who it is')), timeoutMs);
+    });
+    try {
+      const info = await Promise.race([this.redis.info('server'), late]);
+      const id = /run_id:(\w+)/.exec(info)?.[1];
+      if (id === undefined) throw new Error('the server does not say who it is');
+      return id;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   /** Drops the connection, if there is one, and makes another. */
   reconnect(): void {
     if (this.#closed) return;

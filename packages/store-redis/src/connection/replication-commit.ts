@@ -18,6 +18,8 @@ export interface CommitOptions {
   readonly confirmed: (call: RedisCall, reply: RedisReply) => void;
   /** The connection was lost: what waits may be on a server that is no primary any more. */
   readonly lost: () => void;
+  /** The connection whose writes are committed. */
+  readonly main: RedisLink;
   /** Milliseconds without a reply after which the connection is given up. */
   readonly replyTimeoutMs: number;
 }
@@ -40,6 +42,10 @@ export class ReplicationCommit implements LinkOwner {
   #waiting: Executed[] = [];
   #running = false;
   #closed = false;
+  /** Both connections were found to lead to the same server, and neither was lost since. */
+  #sameServer = false;
+  /** How often one of the connections was lost. */
+  #losses = 0;
 
   constructor(redis: Redis, options: CommitOptions) {
     this.#options = options;
@@ -63,6 +69,7 @@ export class ReplicationCommit implements LinkOwner {
 
   /** Takes out the calls that wait, in order: they must be executed again. */
   abandon(): RedisCall[] {
+    this.#lose();
     const calls = [...this.#covered, ...this.#waiting].map(({ call }) => call);
     this.#covered = [];
     this.#waiting = [];
@@ -81,6 +88,7 @@ export class ReplicationCommit implements LinkOwner {
 
   changed(link: RedisLink): void {
     if (link.open) return;
+    this.#lose();
     this.#fail();
     this.#options.lost();
   }
@@ -121,6 +129,22 @@ export class ReplicationCommit implements LinkOwner {
   /** How many replicas have everything up to now; -1 when that could not be found out. */
   async #wait(): Promise<number> {
     try {
+      // During a failover the two could lead to different servers, and the new one knows nothing of the write.
+      if (!this.#sameServer) {
+        const { main, replyTimeoutMs } = this.#options;
+        const losses = this.#losses;
+        const ids = await Promise.all([
+          main.runId(replyTimeoutMs),
+          this.#link.runId(replyTimeoutMs),
+        ]);
+        if (ids[0] !== ids[1]) {
+          main.reconnect();
+          this.#link.reconnect();
+          return -1;
+        }
+        if (losses !== this.#losses) return -1;
+        this.#sameServer = true;
+      }
       const marker = this.#call(['SET', this.#options.markerKey(), '']);
       const count = this.#call(['WAIT', this.#options.replicas, WAIT_MS]);
       await Promise.all([marker, count]);
@@ -128,6 +152,11 @@ export class ReplicationCommit implements LinkOwner {
     } catch {
       return -1;
     }
+  }
+
+  #lose(): void {
+    this.#sameServer = false;
+    this.#losses += 1;
   }
 
   #call(args: readonly (string | number)[]): Promise<RedisReply> {
