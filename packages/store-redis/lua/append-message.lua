@@ -8,12 +8,13 @@
   ARGV[2]  message
   ARGV[3]  what it counts for, in bytes
   ARGV[4]  uid, '' for none
-  ARGV[5]  entries that the queue may have
+  ARGV[5]  entries that the queue may have, '' when it is known to be far from its bounds: nothing is looked at
   ARGV[6]  bytes that they may have
   ARGV[7]  '1': the oldest go at the bound; '0': the new one is refused
   ARGV[8]  '1': this call was sent before, and the reply to it is wanted if it ran
 
-  Returns { 'gone' }, { 'duplicate' }, { 'full', entries, bytes } or { 'kept', entries, bytes, sequence, dropped }.
+  Returns { 'gone' }, { 'duplicate' }, { 'full', entries, bytes } or { 'kept', entries, bytes, sequence, dropped }; the
+  entries and bytes of a queue that was not looked at are ''.
 
   With a uid, twice is the same as once; a call that is sent again learns the sequence, but not what it dropped. Counts at most 1,000 entries that were appended natively and drops at most
   1,000: a queue that is further out than that is brought back by the next calls.
@@ -24,6 +25,14 @@ local count_max, bytes_max, drop = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 if redis.call('EXISTS', queue) == 0 then return { 'gone' } end
 local known = uid ~= '' and redis.call('HGET', KEYS[3], uid)
 if known and ARGV[8] == '0' then return { 'duplicate' } end
+
+if ARGV[5] == '' then
+  if not known then
+    known = sequence_of(redis.call('XADD', queue, ARGV[1] .. '-*', 'm', ARGV[2]))
+    if uid ~= '' then redis.call('HSET', KEYS[3], uid, known) end
+  end
+  return { 'kept', '', '', tonumber(known), 0 }
+end
 
 local count = redis.call('XLEN', queue)
 local state = redis.call('HMGET', KEYS[1], 'counted', 'bytes')

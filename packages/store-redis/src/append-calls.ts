@@ -42,13 +42,14 @@ export class NativeAppend extends RedisCall {
   }
 }
 
-/** Appends with a script: within the bounds of the queue, and once for each uid. */
+/** Appends with a script: within the bounds of the queue unless it is `unseen`, and once for each uid. */
 export class CheckedAppend extends RedisCall {
   override readonly name = 'evalsha';
   readonly #handle: SessionHandle;
   readonly #message: Buffer;
   readonly #size: number;
   readonly #uid: string;
+  readonly #unseen: boolean;
   readonly #limits: QueueLimits;
   readonly #generation: number;
   readonly #done: Done;
@@ -58,6 +59,8 @@ export class CheckedAppend extends RedisCall {
     queued: QueuedMessage,
     options: {
       readonly uid: string;
+      /** `QueueRoom.takeUnseen` allowed it. */
+      readonly unseen: boolean;
       readonly limits: QueueLimits;
       readonly generation: number;
       readonly done: Done;
@@ -68,6 +71,7 @@ export class CheckedAppend extends RedisCall {
     this.#message = encodeStoredMessage(queued.message, queued, options.uid);
     this.#size = countedBytes(queued.message);
     this.#uid = options.uid;
+    this.#unseen = options.unseen;
     this.#limits = options.limits;
     this.#generation = options.generation;
     this.#done = options.done;
@@ -84,7 +88,7 @@ export class CheckedAppend extends RedisCall {
         this.#message,
         this.#size,
         this.#uid,
-        queueMessagesMax,
+        this.#unseen ? '' : queueMessagesMax,
         queueBytesMax,
         queuePolicy === 'drop-oldest' ? 1 : 0,
         this.attempts > 0 ? 1 : 0,
@@ -94,8 +98,10 @@ export class CheckedAppend extends RedisCall {
 
   override onReply(reply: RedisReply): void {
     const [outcome, messages, bytes, sequence, dropped] = reply as readonly (Buffer | number)[];
-    const found = { messages: Number(messages), bytes: Number(bytes) };
-    this.#handle.room.endLook(messages === undefined ? undefined : found);
+    if (!this.#unseen) {
+      const found = { messages: Number(messages), bytes: Number(bytes) };
+      this.#handle.room.endLook(messages === undefined ? undefined : found);
+    }
     switch (String(outcome)) {
       case 'kept':
         this.#done({ outcome: 'kept', sequence: Number(sequence), dropped: Number(dropped) });
@@ -112,7 +118,7 @@ export class CheckedAppend extends RedisCall {
   }
 
   override onFailure(): void {
-    this.#handle.room.endLook(undefined);
+    if (!this.#unseen) this.#handle.room.endLook(undefined);
     this.#done(FAILED);
   }
 }

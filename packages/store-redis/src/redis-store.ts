@@ -207,15 +207,16 @@ export class RedisStore implements StateStore {
     done: (result: AppendResult) => void,
   ): void {
     const handle = this.#handles.get(ref.clientId, ref.incarnation);
-    if (uid === '' && handle.room.takeUnseen(countedBytes(queued.message))) {
+    const unseen = handle.room.takeUnseen(countedBytes(queued.message));
+    if (unseen && uid === '') {
       this.#redis.send(new NativeAppend(handle, queued, done));
       return;
     }
-    this.#releaseBeforeAppend(handle, uid);
-    handle.room.beginLook();
+    this.#releaseBeforeAppend(handle, uid, unseen);
+    if (!unseen) handle.room.beginLook();
     const limits = this.#limits;
     const generation = this.#generation;
-    this.#redis.send(new CheckedAppend(handle, queued, { uid, limits, generation, done }));
+    this.#redis.send(new CheckedAppend(handle, queued, { uid, unseen, limits, generation, done }));
   }
 
   settleUid(ref: SessionRef, uid: string): void {
@@ -389,9 +390,9 @@ export class RedisStore implements StateStore {
   }
 
   /** Sends what a checked append could see: what it makes room by, and its own uid. */
-  #releaseBeforeAppend(handle: SessionHandle, uid: string): void {
+  #releaseBeforeAppend(handle: SessionHandle, uid: string, unseen: boolean): void {
     const sameUid = uid !== '' && handle.heldUids?.has(uid) === true;
-    if (sameUid || (handle.heldRemovals !== undefined && handle.room.scarce)) {
+    if (sameUid || (!unseen && handle.heldRemovals !== undefined && handle.room.scarce)) {
       this.#held.release(handle);
     }
   }
