@@ -1,0 +1,586 @@
+import { ReasonCode, nodeOfToken } from '@shoalmq/core';
+import type {
+  Clock,
+  ClusterState,
+  FactChange,
+  LogPosition,
+  Membership as View,
+  Node,
+  NodeDescriptor,
+  NodeIdentity,
+  NodeTarget,
+  Peers,
+  SessionRef,
+  StateStore,
+  SubscriptionChange,
+} from '@shoalmq/core';
+import { Burial } from './burial.ts';
+import { FactReplica } from './fact-replica.ts';
+import { FactWriter } from './fact-writer.ts';
+import { Inbox } from './inbox.ts';
+import { ItemDecoder } from './item.ts';
+import { MalformedItem } from './item-reader.ts';
+import type { LinkLimits } from './link/peer-link.ts';
+import { PeerServer } from './link/peer-server.ts';
+import type { Gap, PeerServerEvents, PeerServerLimits, PeerSource } from './link/peer-server.ts';
+import type { LinkSecurity } from './link/security.ts';
+import { LocalSubscriptions } from './local-subscriptions.ts';
+import { Membership } from './membership.ts';
+import { nodeName } from './node-name.ts';
+import { Peer } from './peer.ts';
+import type { Reporter } from './report.ts';
+
+export interface ClusterTimes {
+  /** Milliseconds between renewals of the lease. */
+  readonly renewMs: number;
+  /** Milliseconds for which a lease holds, and for which a dead node is left alone. */
+  readonly leaseMs: number;
+  /** Milliseconds between looks at the logs of shared facts. */
+  readonly pollMs: number;
+}
+
+export const DEFAULT_CLUSTER_TIMES: ClusterTimes = { renewMs: 1_000, leaseMs: 5_000, pollMs: 250 };
+
+export interface ClusterOptions {
+  readonly state: ClusterState;
+  readonly store: StateStore;
+  readonly clock: Clock;
+  /** Where peers are listened for; port 0 lets the system choose. */
+  readonly host: string;
+  readonly port: number;
+  /** Host that peers are told to connect to; `host` by default. */
+  readonly advertisedHost?: string;
+  /** Version of Shoal, semantic. */
+  readonly version: string;
+  readonly security: LinkSecurity;
+  readonly times?: Partial<ClusterTimes>;
+  readonly linkLimits?: Partial<LinkLimits>;
+  readonly serverLimits?: Partial<PeerServerLimits>;
+  readonly report: Reporter;
+}
+
+/** Whether clients should be sent here, and what is wrong. */
+export interface ClusterHealth {
+  /** All routes are known, every node that lives knows this one, and its lease is valid. */
+  readonly ready: boolean;
+  /** For people: which bucket is missing, which peer cannot be reached. Also of a node that is ready. */
+  readonly problems: readonly string[];
+}
+
+/** A question about shared facts is over so long after the lease time: by then a peer has seen them or has stopped. */
+const ANSWER_SLACK_MS = 1_000;
+
+/**
+ * This node's part in a cluster: it is what the core calls `Peers`, and calls the core when something arrives.
+ *
+ *     const cluster = new Cluster(options);
+ *     const node = new Node({ ..., peers: cluster.peers });
+ *     await cluster.join(node);
+ *     await cluster.serving;
+ */
+export class Cluster {
+  readonly peers: Peers;
+  /** Resolves when this node knows all routes and every living node knows it. */
+  readonly serving: Promise<void>;
+  readonly #options: ClusterOptions;
+  readonly #times: ClusterTimes;
+  #member: Member | undefined;
+  #serve: () => void = () => undefined;
+
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+    this.#times = { ...DEFAULT_CLUSTER_TIMES, ...options.times };
+    this.serving = new Promise((resolve) => {
+      this.#serve = resolve;
+    });
+    this.peers = {
+      alone: false,
+      announceSubscriptions: (changes) => this.#joined.announceSubscriptions(changes),
+      announceRetained: (topic, exists) => this.#joined.announceRetained(topic, exists),
+      announceConnected: (session) => this.#joined.announceConnected(session),
+      forward: (target, message, plain, groups, pending) => {
+        const peer = this.#joined.peerOf(target);
+        // Nobody is there any more who could get it.
+        if (peer === undefined) pending?.settle();
+        else peer.forward(message, plain, groups, pending);
+      },
+      hint: (nodeId, session, sequence, queued, notHere) => {
+        const peer = this.#joined.peerById(nodeId);
+        if (peer === undefined) defer(notHere);
+        else peer.hint(session, sequence, queued, notHere);
+      },
+      deliverAt: (nodeId, session, message, retain, subscriptionIds, notHere) => {
+        const peer = this.#joined.peerById(nodeId);
+        if (peer === undefined) defer(notHere);
+        else peer.deliverAt(session, { message, retain, subscriptionIds }, notHere);
+      },
+      takeOver: (clientId, token) => {
+        this.#joined.peerById(nodeOfToken(token))?.takeOver(clientId, token);
+      },
+    };
+  }
+
+  /**
+   * Begins to be a member: listens for peers, takes a lease, and loads the shared facts. Resolves when the lease was
+   * asked for; `serving` when clients may come.
+   */
+  async join(node: Node): Promise<void> {
+    this.#member = new Member(node, this.#options, this.#times, this.#serve);
+    await this.#member.start();
+  }
+
+  /** The port that peers are listened for on. */
+  get port(): number {
+    return this.#joined.port;
+  }
+
+  /**
+   * Whether this node may acknowledge anything: it has its lease and has looked at all logs lately. To be asked before
+   * acting on what came from a client, because a process that was paused finds out in no other way.
+   */
+  get valid(): boolean {
+    return this.#joined.valid;
+  }
+
+  health(): ClusterHealth {
+    return this.#joined.health();
+  }
+
+  /** Tells the others that no new clients come here. */
+  async drain(): Promise<void> {
+    await this.#joined.drain();
+  }
+
+  /** Leaves in good order: once the connections are closed. */
+  async leave(): Promise<void> {
+    await this.#joined.stop({ goodbye: true });
+  }
+
+  /** Stops as if the process had been killed: the lease and the routes stay. For tests. */
+  async vanish(): Promise<void> {
+    await this.#joined.stop({ goodbye: false });
+  }
+
+  get #joined(): Member {
+    if (this.#member === undefined) throw new Error('this node has not joined its cluster');
+    return this.#member;
+  }
+}
+
+/** A member of the cluster, from `join` to `leave`. */
+class Member {
+  readonly #node: Node;
+  readonly #options: ClusterOptions;
+  readonly #times: ClusterTimes;
+  readonly #onServing: () => void;
+  readonly #self: NodeIdentity;
+  readonly #decoder: ItemDecoder;
+  readonly #writer: FactWriter;
+  readonly #replica: FactReplica;
+  readonly #local: LocalSubscriptions;
+  readonly #burial: Burial;
+  readonly #membership: Membership;
+  #server: PeerServer | undefined;
+  /** By name; those with a lease. */
+  readonly #peers = new Map<string, Peer>();
+  readonly #byTarget = new Map<NodeTarget, Peer>();
+  readonly #byId = new Map<string, Peer>();
+  readonly #inboxes = new WeakMap<PeerSource, Inbox>();
+  /** Lives of nodes that have a lease, or had one and are not buried. */
+  #known = new Map<string, NodeIdentity>();
+  /** Lives of nodes that have had a link to here. */
+  readonly #heardBefore = new Set<string>();
+  #generation: string | undefined;
+  /** Until then a node without a lease may only not have renewed it yet. */
+  #keepPeersUntilMs = -Infinity;
+  #replaceTimer: NodeJS.Timeout | undefined;
+  #serving = false;
+  #trying = false;
+  #stopped = false;
+
+  constructor(node: Node, options: ClusterOptions, times: ClusterTimes, onServing: () => void) {
+    const { state, store, clock, report } = options;
+    this.#node = node;
+    this.#options = options;
+    this.#times = times;
+    this.#onServing = onServing;
+    this.#self = node.identity;
+    this.#decoder = new ItemDecoder(node.topics, () => clock.wallMs());
+    this.#writer = new FactWriter(state, (positions) => this.#tellChanged(positions), report);
+    this.#replica = new FactReplica({
+      state,
+      tables: node.facts,
+      writer: this.#writer,
+      clock,
+      pollMs: times.pollMs,
+      report,
+    });
+    this.#local = new LocalSubscriptions(this.#self, (changes) => this.#writer.write(changes));
+    this.#membership = new Membership(
+      {
+        state,
+        clock,
+        self: () => this.#descriptor(),
+        renewMs: times.renewMs,
+        leaseMs: times.leaseMs,
+      },
+      {
+        onRenewed: (view, lapsed) => {
+          this.#onRenewed(view, lapsed);
+        },
+        onFailed: (error) => {
+          this.#onRenewalFailed(error);
+        },
+        onSuspended: () => {
+          const message = 'the lease could not be renewed in time';
+          report({ event: 'cluster.suspended', message });
+        },
+      },
+    );
+    this.#burial = new Burial({
+      state,
+      store,
+      clock,
+      self: this.#self,
+      graceMs: times.leaseMs,
+      report,
+      carryOut: (due) => {
+        node.carryOut(due, 'connection_closed');
+      },
+      filtersOf: (dead) => node.facts.filtersOf(dead),
+      write: (changes) => this.#writer.write(changes),
+    });
+  }
+
+  get port(): number {
+    return this.#server?.port ?? 0;
+  }
+
+  get valid(): boolean {
+    const { leaseMs } = this.#times;
+    return (
+      this.#membership.valid &&
+      this.#options.clock.monotonicMs() < this.#replica.currentAtMs + leaseMs
+    );
+  }
+
+  async start(): Promise<void> {
+    const { host, port, version, security, serverLimits } = this.#options;
+    this.#server = await PeerServer.listen({
+      self: this.#self,
+      host,
+      port,
+      version,
+      security,
+      limits: serverLimits ?? {},
+      events: this.#serverEvents(),
+    });
+    await this.#membership.start();
+    this.#replica.start();
+  }
+
+  #descriptor(): Omit<NodeDescriptor, 'state'> {
+    const { advertisedHost, host, version } = this.#options;
+    return { ...this.#self, address: `${advertisedHost ?? host}:${this.port}`, version };
+  }
+
+  async drain(): Promise<void> {
+    await this.#membership.setState('draining');
+  }
+
+  async stop({ goodbye }: { readonly goodbye: boolean }): Promise<void> {
+    if (this.#stopped) return;
+    if (goodbye) {
+      // Their routes go first: nobody buries who said goodbye.
+      const gone = this.#local.facts().map(({ fact }): FactChange => ({ change: 'remove', fact }));
+      await this.#writer.write(gone);
+      await this.#writer.idle();
+    }
+    this.#stopped = true;
+    clearTimeout(this.#replaceTimer);
+    this.#writer.close();
+    this.#replica.close();
+    await this.#membership.close({ end: goodbye });
+    await this.#burial.close();
+    for (const peer of [...this.#peers.values()]) this.#close(peer);
+    await this.#server?.close();
+  }
+
+  health(): ClusterHealth {
+    const problems: string[] = [];
+    const { missingBucket } = this.#replica;
+    if (missingBucket !== undefined) {
+      problems.push(`routes of bucket ${missingBucket} are not loaded`);
+    }
+    for (const { up, heard, descriptor } of this.#peers.values()) {
+      if (!up) problems.push(`node ${descriptor.id} cannot be reached at ${descriptor.address}`);
+      if (!heard) problems.push(`node ${descriptor.id} has not reached this node`);
+    }
+    const { valid } = this;
+    if (!valid) problems.push('the lease is not valid');
+    const { state } = this.#membership;
+    if (state === 'draining') problems.push('this node is leaving');
+    return { ready: valid && state === 'serving', problems };
+  }
+
+  peerOf(target: NodeTarget): Peer | undefined {
+    return this.#byTarget.get(target);
+  }
+
+  peerById(nodeId: string): Peer | undefined {
+    return this.#byId.get(nodeId);
+  }
+
+  async announceSubscriptions(changes: readonly SubscriptionChange[]): Promise<void> {
+    const clean = changes.filter(({ session }) => session === undefined);
+    const persistent = changes.flatMap(({ change, session, filter, options }): FactChange[] =>
+      session === undefined ? [] : [{ change, fact: sessionFact(session, filter, options) }],
+    );
+    await Promise.all([this.#local.announce(clean), this.#writer.write(persistent)]);
+  }
+
+  async announceRetained(topic: string, exists: boolean): Promise<void> {
+    const fact = { kind: 'retained', filter: topic } as const;
+    if (exists) {
+      await this.#writer.write([{ change: 'add', fact }]);
+      return;
+    }
+    await this.#writer.write([{ change: 'remove', fact }]);
+    // Another node may have stored a new message before that and found the name announced: then it was for nothing.
+    const [message] = await this.#options.store.readRetained([topic]);
+    if (message === undefined) return;
+    this.#node.retained.add(topic);
+    await this.#writer.write([{ change: 'add', fact }]);
+  }
+
+  async announceConnected(session: SessionRef): Promise<void> {
+    const { clientId, incarnation } = session;
+    await Promise.all(
+      [...this.#peers.values()].map((peer) => peer.tellConnected({ clientId, incarnation })),
+    );
+  }
+
+  async #tellChanged(positions: ReadonlyMap<number, LogPosition>): Promise<void> {
+    await Promise.all([...this.#peers.values()].map((peer) => peer.tellChanged(positions)));
+  }
+
+  #onRenewed(view: View, lapsed: boolean): void {
+    const { report, clock } = this.#options;
+    const replaced = this.#generation !== undefined && this.#generation !== view.generation;
+    this.#generation = view.generation;
+    // Others have to announce themselves again as well before it means anything that they are not there.
+    if (lapsed || replaced) this.#keepPeersUntilMs = clock.monotonicMs() + this.#times.leaseMs;
+    this.#follow(view);
+    if (lapsed || replaced) {
+      // Whoever could not renew its lease either is not dead for that.
+      this.#burial.wait();
+      this.#announceAgain();
+      this.#node.forgetSeen();
+      this.#revalidate();
+    }
+    if (replaced) this.#reload();
+    if (lapsed) report({ event: 'cluster.resumed' });
+    for (const peer of this.#peers.values()) {
+      peer.giveUpQuestions(clock.monotonicMs() - this.#times.leaseMs - ANSWER_SLACK_MS);
+    }
+    if (this.#serving) {
+      const survivors = view.nodes.filter(({ state }) => state !== 'joining').map(nodeName);
+      this.#burial.see(view.dead, survivors);
+    } else {
+      void this.#tryToServe();
+    }
+  }
+
+  #onRenewalFailed(error: unknown): void {
+    const { report } = this.#options;
+    const message = String(error);
+    this.#burial.wait();
+    if ((error as { code?: unknown } | null)?.code === 'SHOAL_NODE_REPLACED') {
+      report({ event: 'cluster.replaced', message });
+    } else {
+      report({ event: 'cluster.state_failed', operation: 'renewLease', message });
+    }
+  }
+
+  /** Has a link to everybody who has a lease, and to nobody else. */
+  #follow(view: View): void {
+    const known = new Map<string, NodeIdentity>();
+    const live = new Set<string>();
+    for (const descriptor of view.nodes) {
+      const name = nodeName(descriptor);
+      known.set(name, descriptor);
+      live.add(name);
+    }
+    for (const dead of view.dead) known.set(nodeName(dead), dead);
+    const keep = this.#options.clock.monotonicMs() < this.#keepPeersUntilMs;
+    if (keep) for (const [name, identity] of this.#known) known.set(name, identity);
+    for (const [name, peer] of [...this.#peers]) {
+      if (live.has(name) || keep) continue;
+      this.#close(peer);
+      this.#node.forgetSeen(peer.descriptor.id);
+      const dead = known.has(name);
+      this.#options.report({ event: 'cluster.peer_gone', peerId: peer.descriptor.id, dead });
+    }
+    for (const [name, identity] of this.#known) {
+      if (!known.has(name)) this.#node.facts.forget(identity);
+    }
+    this.#known = known;
+    for (const descriptor of view.nodes) {
+      const name = nodeName(descriptor);
+      if (name === nodeName(this.#self) || this.#peers.has(name)) continue;
+      const { version, security, linkLimits, clock, report } = this.#options;
+      const peer = new Peer({
+        descriptor,
+        target: this.#node.facts.target(descriptor),
+        link: { self: this.#self, version, security, limits: linkLimits ?? {} },
+        clock,
+        report,
+        onUp: () => void this.#tryToServe(),
+      });
+      this.#peers.set(name, peer);
+      this.#byTarget.set(peer.target, peer);
+      this.#byId.set(descriptor.id, peer);
+    }
+  }
+
+  #close(peer: Peer): void {
+    const name = nodeName(peer.descriptor);
+    this.#peers.delete(name);
+    this.#byTarget.delete(peer.target);
+    if (this.#byId.get(peer.descriptor.id) === peer) this.#byId.delete(peer.descriptor.id);
+    this.#server?.forget(peer.descriptor);
+    peer.close();
+  }
+
+  /**
+   * Once the routes are loaded and every living node has a link to here, and so tells of each change, one more look at
+   * the logs finds what changed before.
+   */
+  async #tryToServe(): Promise<void> {
+    if (this.#serving || this.#trying || !this.#mayServe()) return;
+    this.#trying = true;
+    const beforeMs = this.#options.clock.monotonicMs();
+    await this.#replica.poll();
+    this.#trying = false;
+    if (this.#stopped || this.#replica.currentAtMs < beforeMs || !this.#mayServe()) return;
+    this.#serving = true;
+    await this.#membership.setState('serving');
+    this.#options.report({ event: 'cluster.serving' });
+    this.#onServing();
+  }
+
+  #mayServe(): boolean {
+    if (this.#stopped || this.#membership.state !== 'joining') return false;
+    if (!this.#replica.loaded || !this.#membership.valid) return false;
+    for (const peer of this.#peers.values()) if (!peer.up || !peer.heard) return false;
+    return true;
+  }
+
+  /** Writes what this node answers for: its clean sessions, and the persistent ones that are connected here. */
+  #announceAgain(): void {
+    const facts = this.#local.facts();
+    for (const { target } of this.#node.connections.values()) {
+      if (target?.persistent !== true) continue;
+      for (const [filter, { options }] of target.subscriptions) {
+        facts.push({ change: 'add', fact: sessionFact(target, filter, options) });
+      }
+    }
+    void this.#writer.write(facts);
+  }
+
+  /** Others may have taken over what was connected here: those connections end. */
+  #revalidate(): void {
+    for (const connection of this.#node.connections.values()) {
+      const { target } = connection;
+      if (target === undefined) continue;
+      this.#options.store.owner(target, (token) => {
+        if (token !== undefined && token !== connection.token) connection.takenOver();
+      });
+    }
+    this.#node.recheckQueues();
+  }
+
+  /** The store was replaced: each node writes again what it answers for, and what nobody wrote is gone in the end. */
+  #reload(): void {
+    this.#options.report({ event: 'cluster.state_replaced' });
+    this.#replica.reload('add');
+    clearTimeout(this.#replaceTimer);
+    this.#replaceTimer = setTimeout(() => {
+      this.#replica.reload('replace');
+    }, this.#times.leaseMs);
+  }
+
+  #serverEvents(): PeerServerEvents {
+    const { report } = this.#options;
+    return {
+      admit: (peer) => {
+        const admitted = this.#peers.has(nodeName(peer));
+        // Perhaps it has joined since we last looked.
+        if (!admitted && !this.#stopped) void this.#membership.renew();
+        return admitted;
+      },
+      onUp: (source, fresh) => {
+        this.#onUp(source, fresh);
+      },
+      onDown: (source) => {
+        const peer = this.#peers.get(nodeName(source.identity));
+        if (peer !== undefined) peer.heard = false;
+      },
+      onItems: (source, bytes, start, end, count) => {
+        this.#onItems(source, bytes, start, end, count);
+      },
+      onGap: (_source, gap) => {
+        this.#onGap(gap);
+      },
+      onRefused: (reason, _peer, remoteAddress) => {
+        report({ event: 'cluster.refused', reason, remoteAddress });
+      },
+    };
+  }
+
+  #onUp(source: PeerSource, fresh: boolean): void {
+    const name = nodeName(source.identity);
+    const peer = this.#peers.get(name);
+    if (peer === undefined) return;
+    peer.heard = true;
+    this.#inboxes.set(source, new Inbox(this.#node, this.#replica, peer));
+    // A link after another one: hints may have been lost with that.
+    if (fresh && this.#heardBefore.has(name)) this.#node.recheckQueues();
+    this.#heardBefore.add(name);
+    void this.#tryToServe();
+  }
+
+  #onItems(source: PeerSource, bytes: Uint8Array, start: number, end: number, count: number): void {
+    const inbox = this.#inboxes.get(source);
+    if (inbox === undefined || this.#stopped) return;
+    try {
+      this.#decoder.decode(bytes, start, end, count, inbox);
+    } catch (error) {
+      if (!(error instanceof MalformedItem)) throw error;
+      const { message } = error;
+      this.#options.report({ event: 'cluster.malformed', peerId: source.identity.id, message });
+    }
+    inbox.onEnd();
+  }
+
+  #onGap({ missed }: Gap): void {
+    this.#node.recheckQueues();
+    if (missed === 0) return;
+    // What was owed to clean sessions and will not come: rather no connection than a silent loss (P11).
+    for (const connection of [...this.#node.connections.values()]) {
+      const { target } = connection;
+      if (target === undefined || target.persistent) continue;
+      const owed = [...target.subscriptions.values()].some(({ qos }) => qos > 0);
+      if (owed) connection.disconnect(ReasonCode.ServerBusy);
+    }
+  }
+}
+
+function sessionFact(session: SessionRef, filter: string, options: string) {
+  const { clientId, incarnation } = session;
+  return { kind: 'session', clientId, incarnation, filter, options } as const;
+}
+
+function defer(callback: () => void): void {
+  setImmediate(callback);
+}

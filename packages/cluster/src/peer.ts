@@ -1,0 +1,236 @@
+import type {
+  Clock,
+  LogPosition,
+  Message,
+  NodeDescriptor,
+  NodeTarget,
+  OwnerToken,
+  QueuedMessage,
+  SessionRef,
+  Settleable,
+} from '@shoalmq/core';
+import {
+  writeApplied,
+  writeChanged,
+  writeConnected,
+  writeDeliverAt,
+  writeForward,
+  writeHint,
+  writeLooked,
+  writeTakeOver,
+} from './item.ts';
+import { PeerLink } from './link/peer-link.ts';
+import type { LinkEvents, PeerLinkOptions } from './link/peer-link.ts';
+import type { Reporter } from './report.ts';
+
+export interface PeerParts {
+  readonly descriptor: NodeDescriptor;
+  readonly target: NodeTarget;
+  readonly link: Omit<PeerLinkOptions, 'peer' | 'address' | 'events'>;
+  readonly clock: Clock;
+  readonly report: Reporter;
+  /** The link has come up. */
+  readonly onUp: () => void;
+}
+
+interface Question {
+  readonly askedAtMs: number;
+  readonly answered: () => void;
+}
+
+/** Numbers rise over all peers, so that an answer to an earlier link fits nothing. */
+let lastNumber = 0;
+
+/** Another node that has a lease, in one of its lives: what is sent to it, and what it owes an answer to. */
+export class Peer {
+  readonly descriptor: NodeDescriptor;
+  readonly target: NodeTarget;
+  /** The peer's own link to this node is up. */
+  heard = false;
+  readonly #parts: PeerParts;
+  readonly #link: PeerLink;
+  /** Hints and deliveries whose session may turn out not to be there, in the order of their numbers. */
+  readonly #lookUps = new Map<number, () => void>();
+  readonly #questions = new Map<number, Question>();
+
+  constructor(parts: PeerParts) {
+    this.#parts = parts;
+    this.descriptor = parts.descriptor;
+    this.target = parts.target;
+    this.target.available = false;
+    this.#link = new PeerLink({
+      ...parts.link,
+      peer: { id: parts.descriptor.id, incarnation: parts.descriptor.incarnation },
+      address: parts.descriptor.address,
+      events: this.#events(),
+    });
+  }
+
+  /** What is sent arrives within moments. */
+  get up(): boolean {
+    return this.#link.state === 'up';
+  }
+
+  forward(
+    message: Message,
+    plain: boolean,
+    groups: readonly string[],
+    pending: Settleable | undefined,
+  ): void {
+    const link = this.#link;
+    writeForward(link, message, plain, groups, this.#parts.clock.wallMs());
+    try {
+      if (message.qos === 0) link.commitDroppable();
+      else link.commit(pending);
+    } catch (error) {
+      this.#tooLarge(error);
+      pending?.settle();
+    }
+  }
+
+  hint(session: SessionRef, sequence: number, queued: QueuedMessage, notHere: () => void): void {
+    const number = ++lastNumber;
+    writeHint(this.#link, number, session, sequence, queued, this.#parts.clock.wallMs());
+    this.#sendLookUp(number, notHere);
+  }
+
+  deliverAt(
+    session: SessionRef,
+    delivery: {
+      readonly message: Message;
+      readonly retain: boolean;
+      readonly subscriptionIds: readonly number[];
+    },
+    notHere: () => void,
+  ): void {
+    const number = ++lastNumber;
+    writeDeliverAt(this.#link, number, session, delivery, this.#parts.clock.wallMs());
+    this.#sendLookUp(number, notHere);
+  }
+
+  takeOver(clientId: string, token: OwnerToken): void {
+    writeTakeOver(this.#link, clientId, token);
+    this.#link.commit(undefined);
+  }
+
+  /** Resolves when the peer knows that the session is connected here. */
+  tellConnected(session: SessionRef): Promise<void> {
+    return this.#ask((number) => {
+      writeConnected(this.#link, number, session);
+    });
+  }
+
+  /** Resolves when the peer has applied the logs up to there. */
+  tellChanged(positions: ReadonlyMap<number, LogPosition>): Promise<void> {
+    return this.#ask((number) => {
+      writeChanged(this.#link, number, positions);
+    });
+  }
+
+  answerApplied(number: number): void {
+    writeApplied(this.#link, number);
+    this.#link.commit(undefined);
+  }
+
+  answerLooked(upTo: number, notHere: readonly number[]): void {
+    writeLooked(this.#link, upTo, notHere);
+    this.#link.commit(undefined);
+  }
+
+  /** The peer has looked at everything up to there. */
+  onLooked(upTo: number, notHere: readonly number[]): void {
+    const missing = new Set(notHere);
+    const away: (() => void)[] = [];
+    for (const [number, notThere] of this.#lookUps) {
+      if (number > upTo) break;
+      this.#lookUps.delete(number);
+      if (missing.has(number)) away.push(notThere);
+    }
+    for (const notThere of away) notThere();
+  }
+
+  onApplied(number: number): void {
+    const question = this.#questions.get(number);
+    this.#questions.delete(number);
+    question?.answered();
+  }
+
+  /**
+   * Nobody waits any longer for answers to what was asked before `askedBeforeMs`: by then the peer has found out by
+   * itself, or has stopped serving.
+   */
+  giveUpQuestions(askedBeforeMs: number): void {
+    for (const [number, { askedAtMs, answered }] of this.#questions) {
+      if (askedAtMs >= askedBeforeMs) break;
+      this.#questions.delete(number);
+      answered();
+    }
+  }
+
+  /** The peer is gone: whatever waits for it need not wait. */
+  close(): void {
+    this.target.available = false;
+    this.heard = false;
+    this.#link.close();
+    const questions = [...this.#questions.values()];
+    const lookUps = [...this.#lookUps.values()];
+    this.#questions.clear();
+    this.#lookUps.clear();
+    for (const { answered } of questions) answered();
+    for (const notHere of lookUps) notHere();
+  }
+
+  /** What is lost on the way makes the peer look at its queues, so nobody has to wait for it. */
+  #sendLookUp(number: number, notHere: () => void): void {
+    const { dropping } = this.#link;
+    try {
+      this.#link.commitDroppable();
+    } catch (error) {
+      this.#tooLarge(error);
+      return;
+    }
+    if (!dropping) this.#lookUps.set(number, notHere);
+  }
+
+  #ask(write: (number: number) => void): Promise<void> {
+    return new Promise((answered) => {
+      const number = ++lastNumber;
+      this.#questions.set(number, { askedAtMs: this.#parts.clock.monotonicMs(), answered });
+      write(number);
+      this.#link.commit(undefined);
+    });
+  }
+
+  #tooLarge(error: unknown): void {
+    this.#parts.report({
+      event: 'cluster.too_large',
+      peerId: this.descriptor.id,
+      message: String(error),
+    });
+  }
+
+  #events(): LinkEvents {
+    const { report, onUp } = this.#parts;
+    const peerId = this.descriptor.id;
+    let wasUp = false;
+    return {
+      onState: (state, _refusal, detail) => {
+        this.target.available = state === 'up' && !this.#link.congested;
+        if (state === 'up') {
+          wasUp = true;
+          report({ event: 'cluster.peer_up', peerId });
+          onUp();
+        } else if (state === 'down' && wasUp) {
+          wasUp = false;
+          report({ event: 'cluster.peer_down', peerId, message: detail });
+        }
+      },
+      onCongestion: (congested) => {
+        this.target.available = this.up && !congested;
+      },
+      onLate: (items) => {
+        report({ event: 'cluster.peer_late', peerId, items });
+      },
+    };
+  }
+}
