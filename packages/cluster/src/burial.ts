@@ -87,8 +87,8 @@ export class Burial {
     let left = 0;
     let cursor = '';
     do {
-      const page = await state.orphans(node, cursor, PAGE_CONNECTIONS);
       if (this.#closed) return;
+      const page = await state.orphans(node, cursor, PAGE_CONNECTIONS);
       left += page.connections.length;
       await Promise.all(
         page.connections
@@ -97,7 +97,7 @@ export class Burial {
       );
       cursor = page.next;
     } while (cursor !== '');
-    if (left > 0 || !isMine(nodeName(node)) || this.#closed) return;
+    if (left > 0 || !isMine(nodeName(node))) return;
     await this.#parts.write(
       this.#parts.filtersOf(node).map((filter) => ({
         change: 'remove',

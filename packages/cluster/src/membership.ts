@@ -54,12 +54,7 @@ export class Membership {
 
   /** Whether this node has its lease now. */
   get valid(): boolean {
-    if (this.#parts.clock.monotonicMs() < this.#validUntilMs) return true;
-    if (this.#renewedOnce && !this.#suspended) {
-      this.#suspended = true;
-      this.#events.onSuspended();
-    }
-    return false;
+    return this.#check();
   }
 
   /** Renews the lease from now on. Resolves after the first attempt. */
@@ -99,9 +94,22 @@ export class Membership {
     do {
       this.#again = false;
       await this.#renewOnce();
-    } while (this.#again && !this.#closed);
+    } while (this.#goesOnAtOnce());
     this.#renewing = undefined;
     if (!this.#closed) this.#timer = setTimeout(() => void this.renew(), this.#parts.renewMs);
+  }
+
+  #check(): boolean {
+    if (this.#parts.clock.monotonicMs() < this.#validUntilMs) return true;
+    if (this.#renewedOnce && !this.#suspended) {
+      this.#suspended = true;
+      this.#events.onSuspended();
+    }
+    return false;
+  }
+
+  #goesOnAtOnce(): boolean {
+    return this.#again && !this.#closed;
   }
 
   async #renewOnce(): Promise<void> {
@@ -111,7 +119,7 @@ export class Membership {
       const view = await state.renewLease({ ...self(), state: this.#state }, leaseMs);
       if (this.#closed) return;
       // Asked for, so that the end of the old lease does not pass unnoticed.
-      const lapsed = this.#renewedOnce && !this.valid;
+      const lapsed = this.#renewedOnce && !this.#check();
       this.#validUntilMs = beganAtMs + leaseMs;
       this.#renewedOnce = true;
       this.#suspended = false;
@@ -119,7 +127,7 @@ export class Membership {
     } catch (error) {
       if (this.#closed) return;
       this.#events.onFailed(error);
-      void this.valid;
+      this.#check();
     }
   }
 }

@@ -32,13 +32,13 @@ test('P4: also while another node joins', async () => {
   const [one, two] = cluster.nodes;
   const publisher = await two!.connect();
   const subscriber = await one!.connect();
-  let joined = false;
+  const progress = { joined: false };
   const joining = cluster.add().then(async (three) => {
-    joined = true;
+    progress.joined = true;
     return { three, publisher: await three.connect() };
   });
   let trial = 0;
-  for (; !joined || trial < 50; trial++) {
+  for (; !progress.joined || trial < 50; trial++) {
     await subscriber.subscribe(`t/${trial}`, 1);
     await publisher.publish({ topic: `t/${trial}`, payload: `${trial}`, qos: 1 });
     expect(await subscriber.payload()).toBe(`${trial}`);
