@@ -1,7 +1,8 @@
 import { describe, expect, jest, test } from '@jest/globals';
 import { DEFAULT_LIMITS, Message } from '@shoalmq/core';
 import type { AppendResult, ClaimRequest, SessionRef } from '@shoalmq/core';
-import { hasRedisServer, RedisProcess, topicOf } from '@shoalmq/testkit';
+import { hasRedisServer, RedisCluster, RedisProcess, topicOf } from '@shoalmq/testkit';
+import { slotOf } from '../src/connection/hash-slot.ts';
 import { RedisConnection, RedisStore } from '../src/index.ts';
 import type { RedisOptions, RedisStoreOptions } from '../src/index.ts';
 
@@ -162,6 +163,66 @@ describeWithRedis('a Redis that fails', () => {
     await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
     replica.resume();
     expect((await Promise.all(waiting)).map(sequenceOf)).toEqual(waiting.map((_, i) => i + 1));
+  });
+});
+
+describeWithRedis('a Redis Cluster that changes', () => {
+  test('a slot moves to another server, keys and all, while its session is used: order kept, nothing lost', async () => {
+    await using cluster = await RedisCluster.start();
+    const connection = new RedisConnection({ mode: 'cluster', nodes: cluster.nodes });
+    const opened = new RedisStore({ redis: connection, limits: DEFAULT_LIMITS });
+    await using store = Object.assign(opened, { [Symbol.asyncDispose]: () => opened.close() });
+    const ref = await session(store, 'a');
+    const slot = slotOf('{sYQ}');
+    const owner = Math.floor(slot / Math.ceil(16_384 / 3));
+    const source = cluster.nodes[owner] as RedisProcess;
+    const target = cluster.nodes[(owner + 1) % 3] as RedisProcess;
+    const [sourceId, targetId] = await Promise.all([idOf(source), idOf(target)]);
+
+    const results: Promise<AppendResult>[] = [];
+    const move = { over: false };
+    const appending = (async () => {
+      while (!move.over || results.length < 200) {
+        results.push(append(store, ref, String(results.length), `uid ${results.length}`));
+        // Not every one is waited for: some are under way whenever something changes.
+        if (results.length % 5 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    })();
+    await target.command('CLUSTER', 'SETSLOT', slot, 'IMPORTING', sourceId);
+    await source.command('CLUSTER', 'SETSLOT', slot, 'MIGRATING', targetId);
+    for (const key of await keysOn(source, 'sYQ')) {
+      await source.command('MIGRATE', target.host, target.port, key, 0, 5_000);
+    }
+    for (const node of [target, source]) {
+      await node.command('CLUSTER', 'SETSLOT', slot, 'NODE', targetId);
+    }
+    move.over = true;
+    await appending;
+    expect((await Promise.all(results)).map(sequenceOf)).toEqual(results.map((_, i) => i + 1));
+    expect(await texts(store, ref)).toEqual(results.map((_, index) => String(index)));
+    expect(await keysOn(target, 'sYQ')).not.toEqual([]);
+  });
+});
+
+describeWithRedis('what is configured', () => {
+  test('a user who may do little, and a database, are enough', async () => {
+    await using redis = await RedisProcess.start();
+    const rights = ['+@read', '+@write', '+@connection', '+@scripting', '+time', '+info'];
+    await redis.command('ACL', 'SETUSER', 'shoal', 'on', '>secret', '~own:*', '-@all', ...rights);
+    await using store = open(redis, {
+      username: 'shoal',
+      password: 'secret',
+      keyPrefix: 'own:',
+      db: 3,
+    });
+    const ref = await session(store, 'a', willOf('a'));
+    expect(await append(store, ref, 'one', 'uid')).toMatchObject({ outcome: 'kept' });
+    expect(await append(store, ref, 'two')).toMatchObject({ outcome: 'kept' });
+    expect(await texts(store, ref)).toEqual(['one', 'two']);
+    expect(await store.retain(messageOf('x'))).toEqual({ outcome: 'kept' });
+    await store.release(releaseOf('a'));
+    expect(await store.takeDue(10)).toEqual({ wills: [], ended: [] });
+    expect(await redis.command('INFO', 'keyspace')).toMatch(/^\S+\s+# Keyspace\s+db3:/);
   });
 });
 
@@ -351,6 +412,16 @@ async function texts(store: RedisStore, ref: SessionRef): Promise<readonly strin
 async function queueKey(redis: RedisProcess): Promise<string> {
   const keys = await redis.command('KEYS', '*queue*');
   return /\S*queue\S*/.exec(keys)?.[0] ?? '';
+}
+
+async function idOf(node: RedisProcess): Promise<string> {
+  return (await node.command('CLUSTER', 'MYID')).split('\r\n')[1] ?? '';
+}
+
+/** Keys with a tag that a server has. */
+async function keysOn(node: RedisProcess, tag: string): Promise<readonly string[]> {
+  const reply = await node.command('KEYS', `*{${tag}}*`);
+  return reply.split('\r\n').filter((line) => line.includes(tag));
 }
 
 async function eventually(holds: () => Promise<boolean>): Promise<void> {

@@ -3,6 +3,9 @@ import { CallQueue } from './call-queue.ts';
 import type { CallCarrier, RedisCall, RedisReply } from './redis-call.ts';
 import { encodeCommand } from './redis-call.ts';
 
+/** Milliseconds until a client that gave up is told to connect again. */
+const REVIVE_MS = 100;
+
 /** Who owns a link. Called in the order in which things happened. */
 export interface LinkOwner {
   /** The reply to a call. */
@@ -48,6 +51,7 @@ export class RedisLink implements CallCarrier {
     redis.on('error', () => undefined); // what it means is in `close`
     redis.on('ready', () => this.#onReady());
     redis.on('close', () => this.#onClose());
+    redis.on('end', () => this.#onEnd());
     redis.connect().catch(() => undefined); // `retryStrategy` goes on trying
   }
 
@@ -189,6 +193,15 @@ export class RedisLink implements CallCarrier {
     for (const call of this.#sent.drain()) if (!call.settled) this.#waiting.push(call);
     for (const call of later) this.#waiting.push(call);
     if (!this.#closed) this.#owner.changed(this);
+  }
+
+  /** ioredis gave up, as it does when a Sentinel reports a failover while it connects. */
+  #onEnd(): void {
+    if (this.#closed) return;
+    if (this.open) this.#onClose();
+    setTimeout(() => {
+      if (!this.#closed) this.redis.connect().catch(() => undefined);
+    }, REVIVE_MS);
   }
 }
 
