@@ -11,7 +11,7 @@ const allowedPackages: Readonly<Record<string, readonly string[]>> = {
   'store-redis': ['core'],
   access: ['core'],
   cluster: ['core'],
-  broker: ['core', 'codec', 'transport', 'store-memory', 'access'],
+  broker: ['core', 'codec', 'transport', 'store-memory', 'store-redis', 'cluster', 'access'],
   testkit: ['core', 'codec', 'transport', 'store-memory', 'access', 'broker'],
   bench: ['core', 'codec', 'transport', 'store-memory', 'access', 'broker', 'testkit'],
 };

@@ -1,3 +1,4 @@
+import type { ClusterReport } from '@shoalmq/cluster';
 import type { NodeReport } from '@shoalmq/core';
 import type { Logger } from 'pino';
 import { configHash } from './config/config-hash.ts';
@@ -36,7 +37,8 @@ export async function startBrokerProcess(config: Config, logger: Logger): Promis
     isReady: () => {
       if (stopping !== undefined) return { ok: false, reason: 'stopping' };
       if (parts.broker === undefined) return { ok: false, reason: 'starting' };
-      return { ok: true, reason: 'listening' };
+      const { ready, problems } = parts.broker.health();
+      return ready ? { ok: true, reason: 'listening' } : { ok: false, reason: problems.join('; ') };
     },
     isStarted: () =>
       parts.broker === undefined
@@ -78,7 +80,8 @@ export async function startBrokerProcess(config: Config, logger: Logger): Promis
     },
   }).catch(async (error: unknown) => {
     await ops?.close();
-    throw isListenFailure(error) ? new ListenError('mqtt', config.mqtt, error) : error;
+    if (error instanceof ListenError || !isListenFailure(error)) throw error;
+    throw new ListenError('mqtt', config.mqtt, error);
   });
   parts.broker = started;
   parts.metrics = createMetrics({
@@ -126,7 +129,7 @@ function startSysTopics(broker: Broker, intervalSeconds: number, logger: Logger)
   };
 }
 
-function logReport(logger: Logger, report: NodeReport): void {
+function logReport(logger: Logger, report: NodeReport | ClusterReport): void {
   switch (report.event) {
     case 'client.connected':
       logger.debug(report, 'client connected');
@@ -142,5 +145,47 @@ function logReport(logger: Logger, report: NodeReport): void {
       return;
     case 'store.failed':
       logger.error(report, 'the store failed');
+      return;
+    case 'cluster.replaced':
+      logger.error(report, 'a later process has the id of this node: this one has to end');
+      return;
+    case 'cluster.malformed':
+      logger.error(report, 'what another node sent could not be read');
+      return;
+    case 'cluster.suspended':
+      logger.warn(report, 'the lease of this node may have ended');
+      return;
+    case 'cluster.state_replaced':
+      logger.warn(report, 'Redis was replaced or rolled back: routes are written again');
+      return;
+    case 'cluster.state_failed':
+      logger.warn(report, 'the state of the cluster could not be reached');
+      return;
+    case 'cluster.peer_down':
+      logger.warn(report, 'the link to another node broke');
+      return;
+    case 'cluster.peer_late':
+      logger.warn(report, 'another node did not take messages in time');
+      return;
+    case 'cluster.too_large':
+      logger.warn(report, 'a message is too large for the link to another node');
+      return;
+    case 'cluster.refused':
+      logger.warn(report, 'somebody was turned away at the port for nodes');
+      return;
+    case 'cluster.serving':
+      logger.info(report, 'this node is part of the cluster');
+      return;
+    case 'cluster.resumed':
+      logger.info(report, 'the lease of this node was renewed');
+      return;
+    case 'cluster.peer_up':
+      logger.info(report, 'another node is linked');
+      return;
+    case 'cluster.peer_gone':
+      logger.info(report, 'another node has no lease any more');
+      return;
+    case 'cluster.buried':
+      logger.info(report, 'a dead node is buried');
   }
 }

@@ -10,13 +10,15 @@ import {
   topicFromName,
 } from '@shoalmq/codec';
 import type { PublishProperties } from '@shoalmq/codec';
-import { Counters, Message, Node, ReasonCode, noPeers } from '@shoalmq/core';
+import { Counters, Message, Node, ReasonCode } from '@shoalmq/core';
 import type { Access, ClientInfo, CloseReason, NodeReport, QoS } from '@shoalmq/core';
-import { createMemoryStore } from '@shoalmq/store-memory';
 import { listen, startTicker } from '@shoalmq/transport';
 import type { Listener } from '@shoalmq/transport';
+import type { ClusterHealth, ClusterReport } from '@shoalmq/cluster';
+import { createBacking } from './backing.ts';
 import { allowsAnonymous, parseConfig } from './config/load-config.ts';
 import type { Config, ConfigInput } from './config/schema.ts';
+import { ListenError, isListenFailure } from './listen-error.ts';
 import type { NodeLevels } from './telemetry/metrics.ts';
 
 /** What a program that embeds the broker may decide and hear about. */
@@ -62,7 +64,7 @@ export interface BrokerOptions {
   readonly config?: ConfigInput;
   readonly hooks?: BrokerHooks;
   /** Gets what an operator may want to read about. @default nothing is reported */
-  readonly report?: (report: NodeReport) => void;
+  readonly report?: (report: NodeReport | ClusterReport) => void;
   /**
    * A hook threw, rejected, or did not answer in time. The client at most sees that it was refused; the broker goes on.
    */
@@ -78,6 +80,8 @@ export interface Broker {
   readonly config: Config;
   readonly counters: Counters;
   levels(): NodeLevels;
+  /** Whether clients should be sent here, and what is wrong. A single node is always ready. */
+  health(): ClusterHealth;
   /** Publishes a message; resolves when it is kept for all its subscribers (P1). */
   publish(message: BrokerPublish): Promise<void>;
   /** Ends a client's connection (DISCONNECT 0x98). Returns whether it was connected. */
@@ -111,14 +115,15 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
   const nodeId =
     config.node.id === '' ? `${hostname()}-${random.id().slice(0, 6)}` : config.node.id;
   const counters = new Counters();
-  const store = createMemoryStore({ clock, random, limits: config.limits });
+  const report = options.report ?? (() => undefined);
+  const backing = createBacking(config, { clock, random, report });
   const { connected, disconnected, published } = contained(hooks, options.hookFailed);
   const node = new Node({
     nodeId,
     limits: config.limits,
     sharedStrategy: config.shared.strategy,
-    store,
-    peers: noPeers,
+    store: backing.store,
+    peers: backing.peers,
     access: accessOf(config, options),
     clock,
     random,
@@ -130,7 +135,7 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
     encoder: createPacketEncoder(),
     counters,
     events: {
-      report: options.report ?? (() => undefined),
+      report,
       ...(connected === undefined ? {} : { connected }),
       ...(disconnected === undefined ? {} : { disconnected }),
       ...(published === undefined
@@ -141,6 +146,11 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
             },
           }),
     },
+  });
+  await backing.join(node).catch(async (error: unknown) => {
+    await backing.leave();
+    const { peerHost: host, peerPort: port } = config.cluster;
+    throw isListenFailure(error) ? new ListenError('cluster', { host, port }, error) : error;
   });
   const listener = await listen({
     name: 'mqtt',
@@ -161,6 +171,9 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
       });
       return { receiver, handler: connection };
     },
+  }).catch(async (error: unknown) => {
+    await backing.leave();
+    throw error;
   });
   const ticker = startTicker(TICK_MS, (_nowMs, stalledMs) => {
     node.tick(stalledMs);
@@ -176,7 +189,7 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
     config,
     counters,
     levels: () => {
-      const sizes = store.sizes();
+      const sizes = backing.sizes(node);
       return {
         sessionsConnected: sizes.sessionsConnected,
         sessionsOffline: sizes.sessionsOffline,
@@ -189,9 +202,10 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
         queuedBytes: sizes.queuedBytes,
         routes: node.routeCounts(),
         state: closing === undefined ? 'serving' : 'draining',
-        storeUp: true,
+        storeUp: backing.storeUp(),
       };
     },
+    health: () => backing.health(),
     publish: (message) => publish(node, message),
     disconnect: (clientId) => {
       const connection = node.connections.get(clientId);
@@ -199,9 +213,11 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
       return connection !== undefined;
     },
     close: () => {
-      closing ??= close(node, listener).finally(() => {
-        ticker.stop();
-      });
+      closing ??= close(node, listener)
+        .then(() => backing.leave())
+        .finally(() => {
+          ticker.stop();
+        });
       return closing;
     },
   };

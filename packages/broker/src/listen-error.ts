@@ -1,15 +1,18 @@
-import type { Config } from './config/schema.ts';
-
 /** A port could not be opened. The message names the setting to change. */
 export class ListenError extends Error {
   override readonly name = 'ListenError';
   /** Code of the operating system: `EADDRINUSE`, `EACCES`, ... */
   readonly code: string;
-  constructor(section: 'mqtt' | 'http', { host, port }: Config['mqtt' | 'http'], cause: unknown) {
+  constructor(
+    section: 'mqtt' | 'http' | 'cluster',
+    { host, port }: { readonly host: string; readonly port: number },
+    cause: unknown,
+  ) {
     const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error';
     const reason = REASONS[code] ?? { text: code, key: 'port' };
-    const flag = FLAGS[`${section}.${reason.key}`];
-    const setting = `${section}.${reason.key}${flag === undefined ? '' : ` (${flag})`}`;
+    const path = `${section}.${section === 'cluster' ? PEER_KEYS[reason.key] : reason.key}`;
+    const flag = FLAGS[path];
+    const setting = `${path}${flag === undefined ? '' : ` (${flag})`}`;
     super(`cannot listen on ${host}:${port}: ${reason.text}; change ${setting}`, { cause });
     this.code = code;
   }
@@ -31,8 +34,12 @@ const REASONS: Readonly<Record<string, { text: string; key: 'host' | 'port' }>> 
   EAI_AGAIN: { text: 'that name cannot be looked up', key: 'host' },
 };
 
+const PEER_KEYS = { host: 'peerHost', port: 'peerPort' } as const;
+
 const FLAGS: Readonly<Record<string, string>> = {
   'mqtt.host': '--host',
   'mqtt.port': '--port',
   'http.port': '--http-port',
+  'cluster.peerHost': '--peer-host',
+  'cluster.peerPort': '--peer-port',
 };

@@ -39,6 +39,7 @@ test('without any source everything has its default', () => {
     log: { level: 'info', format: 'auto' },
     auth: { users: [] },
     shared: { strategy: 'round-robin' },
+    cluster: { redis: '', peerHost: '127.0.0.1', peerPort: 7883, secret: '' },
     sys: { intervalSeconds: 10 },
     limits: DEFAULT_LIMITS,
   });

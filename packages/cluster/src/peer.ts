@@ -212,16 +212,16 @@ export class Peer {
   #events(): LinkEvents {
     const { report, onUp } = this.#parts;
     const peerId = this.descriptor.id;
-    let wasUp = false;
+    let told: 'up' | 'down' | undefined;
     return {
       onState: (state, _refusal, detail) => {
         this.target.available = state === 'up' && !this.#link.congested;
         if (state === 'up') {
-          wasUp = true;
+          told = 'up';
           report({ event: 'cluster.peer_up', peerId });
           onUp();
-        } else if (state === 'down' && wasUp) {
-          wasUp = false;
+        } else if (state === 'down' && told !== 'down') {
+          told = 'down';
           report({ event: 'cluster.peer_down', peerId, message: detail });
         }
       },

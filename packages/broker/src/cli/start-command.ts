@@ -22,6 +22,9 @@ Starts a broker and runs it until SIGTERM or SIGINT; a second signal ends it at 
   --host H            mqtt.host, default 127.0.0.1
   --http-port N       http.port of health and metrics, default 9883; 0: off
   --node-id ID        node.id, default: host name and a random suffix
+  --redis URL         cluster.redis, as in redis://host:6379: join the cluster there
+  --peer-host H       cluster.peerHost for the other nodes, default 127.0.0.1
+  --peer-port N       cluster.peerPort, default 7883; 0: any free port
   --log-level L       log.level: fatal, error, warn, info (default), debug, trace, silent
   --allow-anonymous   let clients without user name connect from other machines too
   --set PATH=VALUE    any setting of docs/configuration.md, as in --set limits.inflightMax=100

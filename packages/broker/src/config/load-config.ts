@@ -24,6 +24,9 @@ export const SETTING_FLAGS = {
   host: 'mqtt.host',
   'http-port': 'http.port',
   'node-id': 'node.id',
+  redis: 'cluster.redis',
+  'peer-host': 'cluster.peerHost',
+  'peer-port': 'cluster.peerPort',
   'log-level': 'log.level',
   'allow-anonymous': 'mqtt.allowAnonymous',
 } as const;
@@ -83,8 +86,11 @@ export function checkConfigFile(path: string, readFile: ConfigSources['readFile'
 export function parseConfig(input: ConfigInput, { authenticated = false } = {}): Config {
   const result = configSchema.safeParse(input);
   if (!result.success) throw new ConfigError(problems(result.error.issues, () => undefined));
-  const problem = authenticated ? undefined : anonymousProblem(result.data);
-  if (problem !== undefined) throw new ConfigError([problem]);
+  const found = [
+    authenticated ? undefined : anonymousProblem(result.data),
+    peerProblem(result.data),
+  ].filter((problem) => problem !== undefined);
+  if (found.length > 0) throw new ConfigError(found);
   return result.data;
 }
 
@@ -106,6 +112,12 @@ function anonymousProblem({ mqtt, auth }: Pick<Config, 'mqtt' | 'auth'>): string
   return 'mqtt.allowAnonymous: must be set (--allow-anonymous) to let anybody connect through mqtt.host, which is not a loopback address; or give auth.users';
 }
 
+/** Whoever gets in as a node sees and sends everything. */
+function peerProblem({ cluster: { redis, peerHost, secret } }: Config): string | undefined {
+  if (redis === '' || secret !== '' || isLoopback(peerHost)) return undefined;
+  return 'cluster.secret: must be set, because cluster.peerHost is not a loopback address';
+}
+
 interface Flags {
   readonly config: string | undefined;
   readonly settings: Readonly<Record<string, string | boolean | undefined>>;
@@ -125,6 +137,9 @@ function parseFlags(argv: readonly string[]): Flags {
         host: { type: 'string' },
         'http-port': { type: 'string' },
         'node-id': { type: 'string' },
+        redis: { type: 'string' },
+        'peer-host': { type: 'string' },
+        'peer-port': { type: 'string' },
         'log-level': { type: 'string' },
         'allow-anonymous': { type: 'boolean' },
       },
@@ -220,8 +235,9 @@ class LayeredDocument {
     if (!result.success) {
       this.problems.push(...problems(result.error.issues, (path) => this.#origin(path)));
     } else {
-      const problem = anonymousProblem(result.data);
-      if (problem !== undefined) this.problems.push(problem);
+      for (const problem of [anonymousProblem(result.data), peerProblem(result.data)]) {
+        if (problem !== undefined) this.problems.push(problem);
+      }
     }
     if (this.problems.length > 0 || !result.success) throw new ConfigError(this.problems);
     return result.data;

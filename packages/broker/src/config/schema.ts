@@ -1,5 +1,6 @@
 import { DEFAULT_LIMITS } from '@shoalmq/core';
 import { z } from 'zod';
+import { parseRedisUrl } from './redis-url.ts';
 
 /**
  * The configuration of a node: every setting with its bounds, its default and its description. The documentation
@@ -235,6 +236,37 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('The `$SYS` topics.'),
+  cluster: z
+    .strictObject({
+      redis: z
+        .string()
+        .refine(
+          (url) => url === '' || parseRedisUrl(url) !== undefined,
+          'is not the URL of a Redis',
+        )
+        .default('')
+        .meta({ secret: true })
+        .describe(
+          'URL of the Redis that holds the state of the cluster: `redis://[user[:password]@]host[:port][/database]`, `redis+sentinel://host:port,.../name`, `redis+cluster://host:port,...`; `rediss` for TLS. Empty: a single node that keeps its state in memory.',
+        ),
+      peerHost: text()
+        .default('127.0.0.1')
+        .describe(
+          'Address that the other nodes of the cluster connect to. This node listens there, and tells it to them.',
+        ),
+      peerPort: port()
+        .default(7883)
+        .describe('TCP port for the other nodes; 0: one that the operating system chooses.'),
+      secret: z
+        .string()
+        .default('')
+        .meta({ secret: true })
+        .describe(
+          'What the nodes of a cluster know and nobody else, the same on all of them. Needed unless `cluster.peerHost` is a loopback address.',
+        ),
+    })
+    .prefault({})
+    .describe('The cluster: nodes that share one Redis.'),
   limits: limits
     .prefault({})
     .describe('Every bound the broker enforces, with what happens at the bound.'),

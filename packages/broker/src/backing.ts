@@ -1,0 +1,108 @@
+import { Cluster } from '@shoalmq/cluster';
+import type { ClusterHealth, ClusterReport } from '@shoalmq/cluster';
+import { noPeers } from '@shoalmq/core';
+import type { Clock, Node, Peers, Random, StateStore } from '@shoalmq/core';
+import { createMemoryStore } from '@shoalmq/store-memory';
+import type { MemoryStoreSizes } from '@shoalmq/store-memory';
+import { RedisClusterState, RedisConnection, RedisStore } from '@shoalmq/store-redis';
+import { parseRedisUrl } from './config/redis-url.ts';
+import type { Config } from './config/schema.ts';
+import { VERSION } from './version.ts';
+
+/** Where a node keeps its state, and whom it shares it with. */
+export interface Backing {
+  readonly store: StateStore;
+  readonly peers: Peers;
+  /** Resolves when clients may come. */
+  join(node: Node): Promise<void>;
+  health(): ClusterHealth;
+  /** The store answers. */
+  storeUp(): boolean;
+  sizes(node: Node): Omit<MemoryStoreSizes, 'willsPending'>;
+  /** Leaves the cluster and lets go of the store; once the connections are closed. */
+  leave(): Promise<void>;
+}
+
+/** The memory of this process, or Redis when there is a cluster to join. */
+export function createBacking(
+  config: Config,
+  parts: {
+    readonly clock: Clock;
+    readonly random: Random;
+    readonly report: (report: ClusterReport) => void;
+  },
+): Backing {
+  const options = parseRedisUrl(config.cluster.redis);
+  return options === undefined
+    ? memoryBacking(config, parts)
+    : clusterBacking(config, new RedisConnection(options), parts);
+}
+
+function memoryBacking(
+  { limits }: Config,
+  { clock, random }: { readonly clock: Clock; readonly random: Random },
+): Backing {
+  const store = createMemoryStore({ clock, random, limits });
+  return {
+    store,
+    peers: noPeers,
+    join: () => Promise.resolve(),
+    health: () => ({ ready: true, problems: [] }),
+    storeUp: () => true,
+    sizes: () => store.sizes(),
+    leave: () => Promise.resolve(),
+  };
+}
+
+function clusterBacking(
+  { cluster: { peerHost, peerPort, secret }, limits }: Config,
+  redis: RedisConnection,
+  {
+    clock,
+    random,
+    report,
+  }: {
+    readonly clock: Clock;
+    readonly random: Random;
+    readonly report: (report: ClusterReport) => void;
+  },
+): Backing {
+  const store = new RedisStore({ redis, limits, clock, random });
+  // A message and what goes with it must fit into one item.
+  const itemBytesMax = Math.max(16_777_216, limits.packetBytesMax + 1_048_576);
+  const cluster = new Cluster({
+    state: new RedisClusterState({ redis, random }),
+    store,
+    clock,
+    host: peerHost,
+    port: peerPort,
+    version: VERSION,
+    security: secret === '' ? {} : { secret },
+    linkLimits: { itemBytesMax },
+    serverLimits: { itemBytesMax },
+    report,
+  });
+  return {
+    store,
+    peers: cluster.peers,
+    join: async (node) => {
+      await cluster.join(node);
+      await cluster.serving;
+    },
+    health: () => cluster.health(),
+    storeUp: () => redis.status.state === 'up',
+    // Those of the whole cluster are not counted yet: what belongs to this node is.
+    sizes: (node) => ({
+      sessionsConnected: node.connections.size,
+      sessionsOffline: 0,
+      retainedMessages: 0,
+      retainedBytes: 0,
+      queuedMessages: 0,
+      queuedBytes: 0,
+    }),
+    leave: async () => {
+      await cluster.leave();
+      await store.close();
+    },
+  };
+}
