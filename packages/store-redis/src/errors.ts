@@ -1,4 +1,4 @@
-/** Why the store could not answer; see docs/errors.md. */
+/** Why the store could not answer. */
 export type StoreErrorCode =
   /** No answer before the deadline: the write may or may not have happened. */
   | 'SHOAL_STORE_UNAVAILABLE'

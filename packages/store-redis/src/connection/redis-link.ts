@@ -91,7 +91,7 @@ export class RedisLink implements CallCarrier {
     }
     // One that was sent keeps its place, because its reply may still come.
     const first = this.#sent.first;
-    if (first === undefined || first.settled || !expired(first)) return;
+    if (first === undefined || (!first.settled && !expired(first))) return;
     for (const call of this.#sent.drain()) {
       expired(call);
       this.#sent.push(call);
