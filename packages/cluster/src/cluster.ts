@@ -17,6 +17,7 @@ import type {
 import { Burial } from './burial.ts';
 import { FactReplica } from './fact-replica.ts';
 import { FactWriter } from './fact-writer.ts';
+import { HintRetries } from './hint-retries.ts';
 import { Inbox } from './inbox.ts';
 import { ItemDecoder } from './item.ts';
 import { MalformedItem } from './item-reader.ts';
@@ -106,7 +107,7 @@ export class Cluster {
       },
       hint: (nodeId, session, sequence, queued, notHere) => {
         const peer = this.#joined.peerById(nodeId);
-        if (peer === undefined) defer(notHere);
+        if (peer === undefined) this.#joined.retries.add(session, notHere);
         else peer.hint(session, sequence, queued, notHere);
       },
       deliverAt: (nodeId, session, message, retain, subscriptionIds, notHere) => {
@@ -169,6 +170,7 @@ export class Cluster {
 
 /** A member of the cluster, from `join` to `leave`. */
 class Member {
+  readonly retries = new HintRetries();
   readonly #node: Node;
   readonly #options: ClusterOptions;
   readonly #times: ClusterTimes;
@@ -298,6 +300,7 @@ class Member {
     }
     this.#stopped = true;
     clearTimeout(this.#replaceTimer);
+    this.retries.close();
     this.#writer.close();
     this.#replica.close();
     await this.#membership.close({ end: goodbye });
@@ -435,6 +438,7 @@ class Member {
         link: { self: this.#self, version, security, limits: linkLimits ?? {} },
         clock,
         report,
+        retries: this.retries,
         onUp: () => void this.#tryToServe(),
       });
       this.#peers.set(name, peer);

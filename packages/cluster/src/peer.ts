@@ -9,6 +9,7 @@ import type {
   SessionRef,
   Settleable,
 } from '@shoalmq/core';
+import type { HintRetries } from './hint-retries.ts';
 import {
   writeApplied,
   writeChanged,
@@ -29,6 +30,7 @@ export interface PeerParts {
   readonly link: Omit<PeerLinkOptions, 'peer' | 'address' | 'events'>;
   readonly clock: Clock;
   readonly report: Reporter;
+  readonly retries: HintRetries;
   /** The link has come up. */
   readonly onUp: () => void;
 }
@@ -91,7 +93,10 @@ export class Peer {
   hint(session: SessionRef, sequence: number, queued: QueuedMessage, notHere: () => void): void {
     const number = ++lastNumber;
     writeHint(this.#link, number, session, sequence, queued, this.#parts.clock.wallMs());
-    this.#sendLookUp(number, notHere);
+    const { clientId, incarnation } = session;
+    this.#sendLookUp(number, () => {
+      this.#parts.retries.add({ clientId, incarnation }, notHere);
+    });
   }
 
   deliverAt(

@@ -25,12 +25,20 @@ export class TestCluster {
   readonly state: MemoryClusterState;
   readonly store: StateStore;
   readonly nodes: ClusterNode[] = [];
+  /** How often somebody asked who owns a session. */
+  ownerLookUps = 0;
 
   constructor(seed = 1) {
     this.random = new SeededRandom(seed);
     this.state = new MemoryClusterState({ clock, random: this.random });
     const memory = createMemoryStore({ clock, random: this.random, limits: DEFAULT_LIMITS });
-    this.store = owning(memory, this.state);
+    const owning = remembering(memory, this.state);
+    this.store = new Proxy(owning, {
+      get: (target, name) => {
+        if (name === 'owner') this.ownerLookUps += 1;
+        return Reflect.get(target, name) as unknown;
+      },
+    });
   }
 
   /** A cluster of nodes that are ready. */
@@ -250,7 +258,7 @@ export async function until(what: string, holds: () => boolean): Promise<void> {
 }
 
 /** Remembers which node owns which connection, as a store on Redis does by itself. */
-function owning(store: StateStore, state: MemoryClusterState): StateStore {
+function remembering(store: StateStore, state: MemoryClusterState): StateStore {
   const overrides: Pick<StateStore, 'claim' | 'release'> = {
     claim: async (request) => {
       state.own(request.token, request.clientId);

@@ -236,3 +236,21 @@ test('the state comes back empty: routes of connected clients are written again'
   expect(await newcomer.publish({ topic: 'x/z', payload: 'new', qos: 1 })).toBe(0);
   expect(await subscriber.payload()).toBe('new');
 });
+
+test('publishing to the sessions of a dead node costs no endless search for them', async () => {
+  await using cluster = await TestCluster.start(2);
+  const [one, two] = cluster.nodes;
+  const publisher = await one!.connect();
+  const before = await two!.connect({ clientId: 'p', ...PERSISTENT });
+  await before.subscribe('q', 1);
+  await two!.kill();
+  for (let n = 0; n < 50; n++) await publisher.publish({ topic: 'q', payload: `${n}`, qos: 1 });
+  await until('the end of its lease', () =>
+    one!.reports.some(({ event }) => event === 'cluster.peer_gone'),
+  );
+  const lookUps = cluster.ownerLookUps;
+  for (let n = 0; n < 50; n++) await publisher.publish({ topic: 'q', payload: `${n}`, qos: 1 });
+  await until('the burial', () => one!.reports.some(({ event }) => event === 'cluster.buried'));
+
+  expect(cluster.ownerLookUps - lookUps).toBeLessThan(150);
+});
