@@ -25,6 +25,8 @@ export class TestCluster {
   readonly state: MemoryClusterState;
   readonly store: StateStore;
   readonly nodes: ClusterNode[] = [];
+  /** Ids of nodes that do not reach the cluster state. */
+  readonly cutOff = new Set<string>();
   /** How often somebody asked who owns a session. */
   ownerLookUps = 0;
 
@@ -70,13 +72,19 @@ export class ClusterNode {
   #ticker: NodeJS.Timeout | undefined;
   #clients = 0;
 
-  constructor({ state, store, random }: TestCluster, id: string, times: ClusterTimes) {
+  constructor({ state, store, random, cutOff }: TestCluster, id: string, times: ClusterTimes) {
     this.id = id;
     const report = (report: ClusterReport | NodeReport): void => {
       this.reports.push(report);
     };
     this.cluster = new Cluster({
-      state,
+      state: new Proxy(state, {
+        get: (target, name) => {
+          if (cutOff.has(id)) return () => Promise.reject(new Error('cut off'));
+          const value: unknown = Reflect.get(target, name);
+          return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+        },
+      }),
       store,
       clock,
       host: '127.0.0.1',

@@ -254,3 +254,29 @@ test('publishing to the sessions of a dead node costs no endless search for them
 
   expect(cluster.ownerLookUps - lookUps).toBeLessThan(150);
 });
+
+test('a node that is cut off from the state suspends itself, is buried, and comes back', async () => {
+  await using cluster = await TestCluster.start(2);
+  const [one, two] = cluster.nodes;
+  const idle = await two!.connect();
+  await idle.subscribe('x', 1);
+  const moving = await two!.connect({ clientId: 'moving', ...PERSISTENT });
+  await moving.subscribe('y', 1);
+  cluster.cutOff.add('n2');
+  await until('the suspension', () => !two!.cluster.valid);
+  expect(two!.cluster.health().ready).toBe(false);
+  const moved = await one!.connect({ clientId: 'moving', ...PERSISTENT });
+  await until('the burial', () => one!.reports.some(({ event }) => event === 'cluster.buried'));
+  cluster.cutOff.delete('n2');
+  await until('the return', () => two!.cluster.valid && two!.cluster.health().ready);
+
+  // What is connected there was ended by the burial, or has moved on.
+  await until('the end of both', () => idle.closed && moving.closed);
+  const again = await two!.connect();
+  await again.subscribe('x', 1);
+  const publisher = await one!.connect();
+  expect(await publisher.publish({ topic: 'x', payload: 'back', qos: 1 })).toBe(0);
+  expect(await again.payload()).toBe('back');
+  await publisher.publish({ topic: 'y', payload: 'moved', qos: 1 });
+  expect(await moved.payload()).toBe('moved');
+});
