@@ -1,4 +1,4 @@
-import { FACT_BUCKETS, factBucket } from '@shoalmq/core';
+import { FACT_BUCKETS } from '@shoalmq/core';
 import type { Clock, ClusterState, FactChange, LogPosition, SharedFact } from '@shoalmq/core';
 import { isReached } from './fact-writer.ts';
 import type { FactWriter } from './fact-writer.ts';
@@ -10,7 +10,7 @@ const READ_CHANGES_MAX = 1_000;
 /** Where facts go: the tables of the node. */
 export interface FactTables {
   apply(change: FactChange): void;
-  reset(bucket: number, facts: readonly SharedFact[]): void;
+  replace(facts: readonly SharedFact[]): void;
 }
 
 export interface FactReplicaParts {
@@ -187,16 +187,13 @@ export class FactReplica {
     const waiters = new Set(this.#waiters);
     const buckets = [...allBuckets()];
     const positions = new Map<number, LogPosition>();
-    /** By the core's own buckets, which need not be those of the store. */
-    const loaded = buckets.map((): SharedFact[] => []);
+    const loaded: SharedFact[] = [];
     for (const bucket of buckets) {
       const { facts, position } = await state.loadBucket(bucket);
       positions.set(bucket, position);
       if (this.#closed) return;
       if (how === 'replace') {
-        for (const fact of facts) {
-          if (!writer.isOwn(fact)) loaded[factBucket(fact.filter)]!.push(fact);
-        }
+        for (const fact of facts) if (!writer.isOwn(fact)) loaded.push(fact);
       } else {
         for (const fact of facts) {
           if (!writer.isOwn(fact)) tables.apply({ change: 'add', fact });
@@ -205,8 +202,8 @@ export class FactReplica {
       if (how === 'first') this.#positions.set(bucket, position);
     }
     if (how === 'replace') {
-      for (const fact of writer.ownFacts()) loaded[factBucket(fact.filter)]!.push(fact);
-      for (const bucket of buckets) tables.reset(bucket, loaded[bucket]!);
+      for (const fact of writer.ownFacts()) loaded.push(fact);
+      tables.replace(loaded);
     }
     // Asked for once more meanwhile: again.
     if (this.#mustLoad !== how) {

@@ -20,8 +20,10 @@ class Tables {
     if (change === 'add') this.clients.add(fact.clientId);
     else this.clients.delete(fact.clientId);
   }
-  reset(): void {
-    throw new Error('nothing was lost');
+  replace(facts: readonly SharedFact[]): void {
+    this.history.push('replace');
+    this.clients.clear();
+    for (const fact of facts) this.apply({ change: 'add', fact });
   }
 }
 
@@ -76,4 +78,22 @@ test('an older change of the log does not undo what this node has done since', a
   await replica.poll();
   replica.close();
   expect(tables.clients.has('a')).toBe(false);
+});
+
+test('a log that was trimmed too far is made up for by loading everything again', async () => {
+  const state = new MemoryClusterState({ clock, random: new SeededRandom(1), logLengthMax: 2 });
+  const { tables, writer, replica } = replicaOf(state);
+  await state.changeFacts([{ change: 'add', fact: fact('gone') }]);
+  await writer.write([{ change: 'add', fact: fact('own') }]);
+  await replica.poll();
+  await state.changeFacts([{ change: 'remove', fact: fact('gone') }]);
+  for (const name of ['b', 'c', 'd']) {
+    await state.changeFacts([{ change: 'add', fact: fact(name) }]);
+  }
+  await replica.poll();
+  await replica.poll();
+  replica.close();
+
+  expect(tables.history).toContain('replace');
+  expect([...tables.clients].sort()).toEqual(['b', 'c', 'd', 'own']);
 });

@@ -41,7 +41,7 @@ export type {
   PublishForm,
 } from './ports/channel.ts';
 export type { Clock } from './ports/clock.ts';
-export { FACT_BUCKETS, factBucket } from './ports/cluster-state.ts';
+export { FACT_BUCKETS } from './ports/cluster-state.ts';
 export type {
   ClusterState,
   FactChange,

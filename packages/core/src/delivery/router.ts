@@ -387,15 +387,16 @@ export class Router {
   }
 
   /** Tells the node that serves the session, if one does, of a new entry of its queue. */
-  #hint(target: SessionTarget, sequence: number, queued: QueuedMessage): void {
+  #hint(target: SessionTarget, sequence: number, queued: QueuedMessage, refusedBy?: string): void {
     if (this.#peers.alone || target.seenAt === '') return;
     this.#whenLocated(target, (nodeId) => {
-      if (nodeId === '') return;
+      // Who still counts as the owner and does not have the session has lost it: whoever claims it next reads its queue.
+      if (nodeId === '' || nodeId === refusedBy) return;
       this.#peers.hint(nodeId, target, sequence, queued, () => {
         if (target.seenAt !== nodeId) return;
         // It has moved, and its new owner may have read the queue before this entry was there: ask again.
         target.seenAt = undefined;
-        this.#hint(target, sequence, queued);
+        this.#hint(target, sequence, queued, nodeId);
       });
     });
   }

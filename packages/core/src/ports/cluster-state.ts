@@ -66,17 +66,8 @@ export interface FactChange {
   readonly fact: SharedFact;
 }
 
-/** How many buckets facts are spread over, by a hash of their filter; each has a log of its own. */
+/** How many buckets facts are spread over, by a hash of their filter that is the store's own; each has a log. */
 export const FACT_BUCKETS = 64;
-
-/** The bucket of a fact, by its filter (for a retained message: its topic). The same on every node. */
-export function factBucket(filter: string): number {
-  let hash = 0x811c9dc5 | 0;
-  for (let i = 0; i < filter.length; i++) {
-    hash = Math.imul(hash ^ filter.charCodeAt(i), 0x01000193);
-  }
-  return (hash ^ (hash >>> 16)) & (FACT_BUCKETS - 1);
-}
 
 /** A place in the log of one bucket; later places are greater. Starts again with a new store generation. */
 export type LogPosition = string;

@@ -1,5 +1,4 @@
 import type { FactChange, NodeIdentity, SharedFact } from '../ports/cluster-state.ts';
-import { factBucket } from '../ports/cluster-state.ts';
 import type { Node } from '../node.ts';
 import { parseShare } from '../topic/share.ts';
 import { NodeRoute, NodeTarget } from './node-route.ts';
@@ -39,13 +38,11 @@ export class SharedFacts {
     }
   }
 
-  /** Replaces everything known of one bucket by `facts`: what is not among them any more goes. */
-  reset(bucket: number, facts: readonly SharedFact[]): void {
+  /** Replaces everything that was applied by `facts`: what is not among them any more goes. */
+  replace(facts: readonly SharedFact[]): void {
     const kept = new Set(facts.map(keyOf));
     for (const fact of [...this.all()]) {
-      if (factBucket(fact.filter) === bucket && !kept.has(keyOf(fact))) {
-        this.apply({ change: 'remove', fact });
-      }
+      if (!kept.has(keyOf(fact))) this.apply({ change: 'remove', fact });
     }
     for (const fact of facts) this.apply({ change: 'add', fact });
   }
