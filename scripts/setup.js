@@ -1,4 +1,4 @@
-// What `npm start` and `npm test` do first, on a machine that has only Node.js and npm.
+// What `npm start`, `npm test` and `npm run cluster` do first, on a machine that has only Node.js and npm.
 
 import { spawnSync } from 'node:child_process';
 import {
@@ -73,6 +73,28 @@ export function installSystemPackages(packages) {
   return `Please install ${wishes.join(' and ')}; on Debian: sudo apt-get install ${left.join(' ')}`;
 }
 
+/** The PATH in which those packages have their commands: daemons are in directories that only root has in its own. */
+export function commandPath() {
+  const own = process.env.PATH ?? '';
+  return [own, '/usr/local/sbin', '/usr/sbin', '/sbin'].join(delimiter);
+}
+
+/**
+ * Calls back when the npm that runs this script has ended: a SIGTERM for npm ends npm and its shell, and does not
+ * reach us; what we notice is another parent.
+ *
+ * @param script the script's name in package.json
+ */
+export function whenNpmEnds(script, callback) {
+  if (process.env.npm_lifecycle_event !== script) return;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    callback();
+  }, 250);
+}
+
 /** Prints for the user; standard output stays free for the program. */
 export function say(text) {
   console.error(text);
@@ -114,22 +136,17 @@ function isThere({ command, pythonModule }) {
   return run('/usr/bin/python3', ['-c', `import ${pythonModule}`]).ok;
 }
 
-/** Whether a command is found, also in the directories of daemons, which only root has in its PATH. */
 function hasCommand(command) {
-  const directories = [
-    ...(process.env.PATH ?? '').split(delimiter),
-    '/usr/local/sbin',
-    '/usr/sbin',
-    '/sbin',
-  ];
-  return directories.some((directory) => {
-    try {
-      accessSync(join(directory, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  return commandPath()
+    .split(delimiter)
+    .some((directory) => {
+      try {
+        accessSync(join(directory, command), constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
 }
 
 /** Runs a command to its end and keeps quiet about it. */

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { isatty } from 'node:tty';
-import { build, fail, installPackages, requireNode, root } from './setup.js';
+import { build, fail, installPackages, requireNode, root, whenNpmEnds } from './setup.js';
 
 requireNode();
 installPackages();
@@ -21,15 +21,7 @@ process.on('SIGINT', () => interactive || broker.kill('SIGINT'));
 process.on('SIGTERM', () => broker.kill('SIGTERM'));
 process.on('SIGHUP', () => broker.kill('SIGHUP'));
 
-// A SIGTERM for npm ends npm and its shell, and does not reach us; what we notice is another parent.
-if (process.env.npm_lifecycle_event === 'start') {
-  const parent = process.ppid;
-  const watch = setInterval(() => {
-    if (process.ppid === parent) return;
-    clearInterval(watch);
-    broker.kill('SIGTERM');
-  }, 250);
-}
+whenNpmEnds('start', () => broker.kill('SIGTERM'));
 
 broker.on('error', (error) => fail(`The broker did not start: ${error.message}`));
 broker.on('exit', (code, signal) => {

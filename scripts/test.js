@@ -16,6 +16,7 @@ const hint = installSystemPackages({
   'mosquitto-clients': { command: 'mosquitto_pub' },
   'python3-paho-mqtt': { pythonModule: 'paho.mqtt.client' },
   'redis-server': { command: 'redis-server' },
+  haproxy: { command: 'haproxy' },
 });
 if (hint) say(hint);
 

@@ -20,6 +20,8 @@ export interface BurialParts {
   readonly self: NodeIdentity;
   /** Milliseconds for which a node must have been without a lease. */
   readonly graceMs: number;
+  /** Likewise, after leases may have ended because nobody could renew any. */
+  readonly outageGraceMs: number;
   readonly report: Reporter;
   carryOut(due: DueEvents): void;
   /** The filters that a node is known to have subscribers for. */
@@ -34,6 +36,8 @@ export interface BurialParts {
  */
 export class Burial {
   readonly #parts: BurialParts;
+  /** Nobody is buried before. */
+  #notBeforeMs = -Infinity;
   /** Since when a node is known to be dead. */
   readonly #sinceMs = new Map<string, number>();
   #burying: Promise<void> | undefined;
@@ -52,15 +56,16 @@ export class Burial {
     const due = dead.filter(
       (node) => nowMs - this.#sinceMs.get(nodeName(node))! >= this.#parts.graceMs,
     );
-    if (due.length === 0 || this.#burying !== undefined) return;
+    if (due.length === 0 || nowMs < this.#notBeforeMs || this.#burying !== undefined) return;
     this.#burying = this.#buryAll(due, survivors).finally(() => {
       this.#burying = undefined;
     });
   }
 
-  /** Everybody gets the whole grace again: leases may have ended because nobody could renew any. */
+  /** Nobody could renew a lease: those that ended may be renewed by nodes that live. */
   wait(): void {
     this.#sinceMs.clear();
+    this.#notBeforeMs = this.#parts.clock.monotonicMs() + this.#parts.outageGraceMs;
   }
 
   async close(): Promise<void> {

@@ -34,7 +34,7 @@ import type { Reporter } from './report.ts';
 export interface ClusterTimes {
   /** Milliseconds between renewals of the lease. */
   readonly renewMs: number;
-  /** Milliseconds for which a lease holds, and for which a dead node is left alone. */
+  /** Milliseconds for which a lease holds, and for which nobody is buried after an outage of the store. */
   readonly leaseMs: number;
   /** Milliseconds between looks at the logs of shared facts. */
   readonly pollMs: number;
@@ -244,7 +244,8 @@ class Member {
       store,
       clock,
       self: this.#self,
-      graceMs: times.leaseMs,
+      graceMs: times.renewMs,
+      outageGraceMs: times.leaseMs,
       report,
       carryOut: (due) => {
         node.carryOut(due, 'connection_closed');
