@@ -68,6 +68,8 @@ export interface ClusterHealth {
   readonly problems: readonly string[];
 }
 
+/** Milliseconds between looks at whether those who wait for validity may go on. */
+const VALIDITY_POLL_MS = 20;
 /** A question about shared facts is over so long after the lease time: by then a peer has seen them or has stopped. */
 const ANSWER_SLACK_MS = 1_000;
 
@@ -94,8 +96,13 @@ export class Cluster {
     this.serving = new Promise((resolve) => {
       this.#serve = resolve;
     });
+    const valid = (): boolean => this.#joined.valid;
     this.peers = {
       alone: false,
+      get valid() {
+        return valid();
+      },
+      whenValid: () => this.#joined.whenValid(),
       announceSubscriptions: (changes) => this.#joined.announceSubscriptions(changes),
       announceRetained: (topic, exists) => this.#joined.announceRetained(topic, exists),
       announceConnected: (session) => this.#joined.announceConnected(session),
@@ -196,6 +203,10 @@ class Member {
   /** Until then a node without a lease may only not have renewed it yet. */
   #keepPeersUntilMs = -Infinity;
   #replaceTimer: NodeJS.Timeout | undefined;
+  /** Sessions of connections here whose owner was asked for after a lapsed lease. */
+  #unanswered = 0;
+  readonly #validWaiters: (() => void)[] = [];
+  #validTimer: NodeJS.Timeout | undefined;
   #serving = false;
   #trying = false;
   #stopped = false;
@@ -263,8 +274,29 @@ class Member {
     const { leaseMs } = this.#times;
     return (
       this.#membership.valid &&
+      this.#unanswered === 0 &&
       this.#options.clock.monotonicMs() < this.#replica.currentAtMs + leaseMs
     );
+  }
+
+  whenValid(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#validWaiters.push(resolve);
+      this.#awaitValidity();
+    });
+  }
+
+  /** Validity has several causes, and those who wait are few and wait long: it is looked at now and then. */
+  #awaitValidity(): void {
+    if (this.#validTimer !== undefined || this.#stopped) return;
+    this.#validTimer = setTimeout(() => {
+      this.#validTimer = undefined;
+      if (!this.valid) {
+        this.#awaitValidity();
+        return;
+      }
+      for (const resolve of this.#validWaiters.splice(0)) resolve();
+    }, VALIDITY_POLL_MS);
   }
 
   async start(): Promise<void> {
@@ -301,6 +333,7 @@ class Member {
     }
     this.#stopped = true;
     clearTimeout(this.#replaceTimer);
+    clearTimeout(this.#validTimer);
     this.retries.close();
     this.#writer.close();
     this.#replica.close();
@@ -498,7 +531,9 @@ class Member {
     for (const connection of this.#node.connections.values()) {
       const { target } = connection;
       if (target === undefined) continue;
+      this.#unanswered += 1;
       this.#options.store.owner(target, (token) => {
+        this.#unanswered -= 1;
         if (token !== undefined && token !== connection.token) connection.takenOver();
       });
     }

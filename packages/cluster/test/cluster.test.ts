@@ -280,3 +280,32 @@ test('a node that is cut off from the state suspends itself, is buried, and come
   await publisher.publish({ topic: 'y', payload: 'moved', qos: 1 });
   expect(await moved.payload()).toBe('moved');
 });
+
+test('P9: a node without its lease acknowledges nothing at QoS 1, lets QoS 0 flow, and goes on when it has it back', async () => {
+  await using cluster = await TestCluster.start(1);
+  const [node] = cluster.nodes;
+  const subscriber = await node!.connect();
+  await subscriber.subscribe('x', 1);
+  const publisher = await node!.connect();
+  const other = await node!.connect();
+  cluster.cutOff.add('n1');
+  await until('the suspension', () => !node!.cluster.valid);
+
+  let acknowledged = false;
+  const publishing = publisher.publish({ topic: 'x', payload: 'kept', qos: 1 }).then((code) => {
+    acknowledged = true;
+    return code;
+  });
+  let connected = false;
+  const connecting = node!.connect().then(() => {
+    connected = true;
+  });
+  void other.publish({ topic: 'x', payload: 'flows', qos: 0 });
+  expect(await subscriber.payload()).toBe('flows');
+  expect([acknowledged, connected]).toEqual([false, false]);
+
+  cluster.cutOff.delete('n1');
+  expect(await publishing).toBe(0);
+  expect(await subscriber.payload()).toBe('kept');
+  await connecting;
+});

@@ -17,6 +17,8 @@ export class IncomingPublishes {
   #acks: AckQueue | undefined = undefined;
   /** When the first PUBLISH of the batch that is being decoded was read; 0: there was none. */
   #batchSinceMs = 0;
+  /** The node had no lease when the batch began. */
+  #suspended = false;
   #batchPublishes = 0;
   #batchPubacks = 0;
   #batchPubrecs = 0;
@@ -35,13 +37,38 @@ export class IncomingPublishes {
     const connection = this.#connection;
     const { counters, parts } = connection.node;
     counters.countPublishReceived(message.qos, message.payloadBytes);
-    if (this.#batchSinceMs === 0) this.#batchSinceMs = parts.clock.monotonicMs();
+    if (this.#batchSinceMs === 0) {
+      this.#batchSinceMs = parts.clock.monotonicMs();
+      this.#suspended = !parts.peers.alone && !parts.peers.valid;
+    }
     this.#batchPublishes += 1;
     message.publisher = connection.clientId;
     message.expiresAtMs =
       message.expiryInterval < 0 ? 0 : parts.clock.wallMs() + message.expiryInterval * 1000;
-    if (connection.principal!.unrestricted && !message.topic.system) this.#accept(message);
+    if (this.#suspended && message.qos > 0) this.#acceptLater(message.owned());
+    else this.#acceptIfAllowed(message);
+  }
+
+  #acceptIfAllowed(message: Message): void {
+    if (this.#connection.principal!.unrestricted && !message.topic.system) this.#accept(message);
     else this.#authorizeAndAccept(message);
+  }
+
+  /**
+   * The node may have been taken for dead: others may have subscribed without its knowing, so nothing is routed, and
+   * nothing acknowledged, until it has its lease back (P9). QoS 0 flows.
+   */
+  #acceptLater(message: Message): void {
+    const connection = this.#connection;
+    const { node } = connection;
+    connection.waitFor(
+      node.parts.peers.whenValid().then(() => {
+        if (connection.closed) return;
+        this.#suspended = false;
+        this.#acceptIfAllowed(message);
+        node.router.flush();
+      }),
+    );
   }
 
   onPubrel(packetId: number): void {

@@ -135,6 +135,12 @@ export class Opening {
     const connection = this.#connection;
     const { node, clientId } = connection;
     const { packet } = grant;
+    const { peers } = node.parts;
+    if (!peers.alone && !peers.valid) {
+      // What a node claims that was taken for dead, its heirs would release again.
+      await peers.whenValid();
+      if (connection.closed) return;
+    }
     this.token = node.nextToken();
     let claimed: ClaimedSession;
     try {

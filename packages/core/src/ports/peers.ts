@@ -27,6 +27,13 @@ export interface Peers {
   /** There is no other node and never will be. */
   readonly alone: boolean;
   /**
+   * This node has its lease and knows the routes: it may acknowledge. Asked before acting on what came from a client,
+   * because a process that was paused finds out in no other way that it was taken for dead (P5, P9).
+   */
+  readonly valid: boolean;
+  /** Resolves when `valid` is true and connections whose sessions moved on meanwhile have ended. */
+  whenValid(): Promise<void>;
+  /**
    * Resolves when each serving node has applied the changes or has lost its lease: SUBACK or UNSUBACK may go out (P4).
    * Changes of clean sessions are counted per filter: only the first and the last cost traffic.
    */
@@ -77,6 +84,8 @@ export interface Peers {
 /** The only node of its cluster. */
 export const noPeers: Peers = {
   alone: true,
+  valid: true,
+  whenValid: () => Promise.resolve(),
   announceSubscriptions: () => Promise.resolve(),
   announceRetained: () => Promise.resolve(),
   announceConnected: () => Promise.resolve(),
