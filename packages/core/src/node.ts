@@ -1,5 +1,5 @@
 import { Connection } from './connection/connection.ts';
-import type { DeliveryContext, Outbox } from './delivery/outbox.ts';
+import type { DeliveryContext, Outbox, Owed } from './delivery/outbox.ts';
 import type { QueueReader } from './delivery/queue-reader.ts';
 import { Router } from './delivery/router.ts';
 import type { SharedStrategy } from './delivery/shared-choice.ts';
@@ -102,8 +102,8 @@ export interface NodeParts {
   readonly events: NodeEvents;
 }
 
-/** Milliseconds for which a client that cannot keep up may slow its publishers down. */
-const CONGESTION_GRACE_MS = 500;
+/** Milliseconds for which a client that makes no headway may slow its publishers down. */
+const CONGESTION_GRACE_MS = 1_000;
 /** Wills and session ends taken from the store in one piece. */
 const DUE_LIMIT = 500;
 
@@ -113,7 +113,9 @@ const RECHECKS_PER_TURN = 100;
 interface Hold {
   readonly publisher: Connection;
   readonly outbox: Outbox;
-  readonly sinceMs: number;
+  sinceMs: number;
+  /** What the outbox owed at `sinceMs`. */
+  owed: Owed;
 }
 
 /**
@@ -415,7 +417,8 @@ export class Node {
   hold(publisher: Connection, outbox: Outbox): boolean {
     if (outbox.graceSpent || this.#holds.has(publisher)) return false;
     outbox.holds += 1;
-    this.#holds.set(publisher, { publisher, outbox, sinceMs: this.parts.clock.monotonicMs() });
+    const sinceMs = this.parts.clock.monotonicMs();
+    this.#holds.set(publisher, { publisher, outbox, sinceMs, owed: outbox.owed });
     return true;
   }
 
@@ -456,7 +459,13 @@ export class Node {
     for (const hold of [...this.#holds.values()]) {
       if (!hold.outbox.open || hold.outbox.relieved) {
         this.#release(hold);
-      } else if (nowMs - hold.sinceMs >= CONGESTION_GRACE_MS) {
+      } else if (nowMs - hold.sinceMs < CONGESTION_GRACE_MS) {
+        continue;
+      } else if (hold.outbox.hasHeadwaySince(hold.owed)) {
+        // Slow, but it will get there: its publishers go at its pace.
+        hold.sinceMs = nowMs;
+        hold.owed = hold.outbox.owed;
+      } else {
         hold.outbox.graceSpent = true;
         this.#graceSpent.add(hold.outbox);
         this.#release(hold);

@@ -51,6 +51,12 @@ interface WaitingMessage {
   readonly group: SharedGroup<RouteEntry> | undefined;
 }
 
+/** What a client has not taken yet: messages that wait for its window, and bytes of them and of output. */
+export interface Owed {
+  readonly messages: number;
+  readonly bytes: number;
+}
+
 /** Payloads from this size on are not copied into each subscriber's output. */
 export const SHARED_PAYLOAD_BYTES_MIN = 16_384;
 
@@ -121,6 +127,21 @@ export class Outbox {
       (this.#waiting !== undefined &&
         (this.#waiting.length > this.#context.limits.waitingMessagesMax >> 2 ||
           this.#waitingBytes > this.#context.limits.waitingBytesMax >> 2))
+    );
+  }
+
+  /** What the client has not taken yet. */
+  get owed(): Owed {
+    return { messages: this.waiting, bytes: this.#waitingBytes + this.channel.backlogBytes };
+  }
+
+  /** The client has taken a good part of what it was owed then, although more may have come. */
+  hasHeadwaySince(before: Owed): boolean {
+    const { limits } = this.#context;
+    const now = this.owed;
+    return (
+      before.messages - now.messages >= limits.waitingMessagesMax >> 5 ||
+      before.bytes - now.bytes >= limits.outboundBytesMax >> 4
     );
   }
 
