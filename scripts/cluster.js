@@ -65,6 +65,7 @@ try {
 }
 
 async function start() {
+  await requireFree(chosenPorts());
   const ports = await freePorts(2 + NODES.length);
   const redisPort = options['redis-port'] ?? ports.pop();
   const port = options.port ?? ports.pop();
@@ -241,6 +242,29 @@ function tooLate() {
   return new Promise((resolve) => {
     setTimeout(resolve, START_MS_MAX).unref();
   });
+}
+
+/** The ports that the options ask for, each with the option. */
+function chosenPorts() {
+  return Object.entries(options).flatMap(([name, first]) => {
+    const count = ['node-port', 'http-port'].includes(name) ? NODES.length : 1;
+    return Array.from({ length: count }, (_, index) => ({ name, port: first + index }));
+  });
+}
+
+/** Somebody else's Redis on our port would answer like our own. */
+async function requireFree(chosen) {
+  for (const { name, port } of chosen) {
+    const server = createServer().listen(port, '127.0.0.1');
+    try {
+      await once(server, 'listening');
+    } catch (error) {
+      throw new Error(`--${name}: cannot listen on 127.0.0.1:${port}: ${error.code}`, {
+        cause: error,
+      });
+    }
+    await once(server.close(), 'close');
+  }
 }
 
 /** Ports of 127.0.0.1 that were free a moment ago. */
