@@ -110,7 +110,7 @@ export class Burial {
       })),
     );
     await state.bury(node);
-    report({ event: 'cluster.buried', nodeId: node.id });
+    report({ event: 'cluster.buried', peerId: node.id });
   }
 
   /** As the node itself would have done it. Whoever has come back elsewhere is not touched. */

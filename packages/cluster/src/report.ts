@@ -21,6 +21,6 @@ export type ClusterReport =
   /** A message is too large for a link: that node's clean sessions do not get it. */
   | { readonly event: 'cluster.too_large'; readonly peerId: string; readonly message: string }
   /** A dead node's connections and routes have been dealt with. */
-  | { readonly event: 'cluster.buried'; readonly nodeId: string };
+  | { readonly event: 'cluster.buried'; readonly peerId: string };
 
 export type Reporter = (report: ClusterReport) => void;
