@@ -146,6 +146,24 @@ test('a socket that takes nothing costs its own QoS 0 messages, counted, and nob
   expect(node.counters.publishSent[0]).toBe(30 + taken);
 });
 
+test('a large run is shared by its members and stays what it was until the last socket has taken it', async () => {
+  const node = new TestNode();
+  const subscribers = await Promise.all(range(5).map(() => subscribed(node, 't', 0)));
+  const publisher = await node.connect();
+  const messages = (from: number) =>
+    range(from + 100)
+      .slice(from)
+      .map((name) => ({ topic: 't', qos: 0 as const, payload: name.padEnd(1_024, '.') }));
+  publisher.publish(...messages(0));
+  const [first] = subscribers;
+  expect(payloads(first!.publishes())).toEqual(messages(0).map(({ payload }) => payload));
+  publisher.publish(...messages(100));
+  for (const subscriber of subscribers) {
+    const all = [...messages(0), ...messages(100)].map(({ payload }) => payload);
+    expect(payloads(subscriber.publishes())).toEqual(subscriber === first ? all.slice(100) : all);
+  }
+});
+
 test('a publisher is held while its subscriber cannot keep up, goes on when it can, and loses nothing', async () => {
   const node = new TestNode({ limits: { waitingMessagesMax: 40 } });
   const slow = await subscribed(node, 't', 1, { properties: { receiveMaximum: 1 } });

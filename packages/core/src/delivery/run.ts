@@ -9,9 +9,16 @@ import type { Outbox } from './outbox.ts';
 
 /** Bytes of a run; it is delivered when they are used up. */
 const RUN_BYTES_MAX = 65_536;
+/**
+ * A run of at least this many bytes for at least so many members is given to them as it is, and the next one gets new
+ * memory: the kernel then reads the same bytes again and again, instead of a copy for each member. Half a buffer at
+ * least, so that a member that does not take it holds at most twice what it is charged for.
+ */
+const SHARED_BYTES_MIN = RUN_BYTES_MAX / 2;
+const SHARED_MEMBERS_MIN = 4;
 
 /**
- * Consecutive messages for one delivery group, encoded once and copied to every member in one piece; only packet
+ * Consecutive messages for one delivery group, encoded once and given to every member in one piece; only packet
  * identifiers are patched in. What makes fan-out cheap: encoding costs per message, copying per run.
  *
  *   bytes   | PUBLISH | PUBLISH | PUBLISH |
@@ -87,6 +94,10 @@ export class Run implements ByteSink {
     let written = 0;
     this.writtenBytes = 0;
     const piece = this.bytes.subarray(0, this.length);
+    const shared =
+      this.qos === 0 &&
+      this.length >= SHARED_BYTES_MIN &&
+      group.members.length >= SHARED_MEMBERS_MIN;
     for (const member of group.members) {
       if (!member.open || (group.own === Own.Skip && member.clientId === this.#publisher)) continue;
       if (this.qos === 0) {
@@ -95,9 +106,13 @@ export class Run implements ByteSink {
           continue;
         }
         const channel = member.channel;
-        channel.reserve(this.length);
-        channel.bytes.set(piece, channel.length);
-        channel.length += this.length;
+        if (shared) {
+          channel.writeShared(piece);
+        } else {
+          channel.reserve(this.length);
+          channel.bytes.set(piece, channel.length);
+          channel.length += this.length;
+        }
         written += this.count;
         this.writtenBytes += this.payloadBytes;
       } else {
@@ -112,7 +127,7 @@ export class Run implements ByteSink {
     this.#ends.length = 0;
     this.#idOffsets.length = 0;
     this.#payloads.length = 0;
-    if (this.bytes.length > RUN_BYTES_MAX * 2) this.bytes = new Uint8Array(RUN_BYTES_MAX);
+    if (shared || this.bytes.length > RUN_BYTES_MAX * 2) this.bytes = new Uint8Array(RUN_BYTES_MAX);
     return written;
   }
 
