@@ -25,6 +25,7 @@ import type { LinkLimits } from './link/peer-link.ts';
 import { PeerServer } from './link/peer-server.ts';
 import type { Gap, PeerServerEvents, PeerServerLimits, PeerSource } from './link/peer-server.ts';
 import type { LinkSecurity } from './link/security.ts';
+import type { LinkTransport } from './link/transport.ts';
 import { LocalSubscriptions } from './local-subscriptions.ts';
 import { Membership } from './membership.ts';
 import { nodeName } from './node-name.ts';
@@ -57,6 +58,8 @@ export interface ClusterOptions {
   readonly times?: Partial<ClusterTimes>;
   readonly linkLimits?: Partial<LinkLimits>;
   readonly serverLimits?: Partial<PeerServerLimits>;
+  /** @default gRPC */
+  readonly transport?: LinkTransport;
   readonly report: Reporter;
 }
 
@@ -300,7 +303,7 @@ class Member {
   }
 
   async start(): Promise<void> {
-    const { host, port, version, security, serverLimits } = this.#options;
+    const { host, port, version, security, serverLimits, transport } = this.#options;
     this.#server = await PeerServer.listen({
       self: this.#self,
       host,
@@ -308,6 +311,7 @@ class Member {
       version,
       security,
       limits: serverLimits ?? {},
+      ...(transport === undefined ? {} : { transport }),
       events: this.#serverEvents(),
     });
     await this.#membership.start();
@@ -465,11 +469,17 @@ class Member {
     for (const descriptor of view.nodes) {
       const name = nodeName(descriptor);
       if (name === nodeName(this.#self) || this.#peers.has(name)) continue;
-      const { version, security, linkLimits, clock, report } = this.#options;
+      const { version, security, linkLimits, transport, clock, report } = this.#options;
       const peer = new Peer({
         descriptor,
         target: this.#node.facts.target(descriptor),
-        link: { self: this.#self, version, security, limits: linkLimits ?? {} },
+        link: {
+          self: this.#self,
+          version,
+          security,
+          limits: linkLimits ?? {},
+          ...(transport === undefined ? {} : { transport }),
+        },
         clock,
         report,
         retries: this.retries,

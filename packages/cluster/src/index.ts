@@ -21,3 +21,14 @@ export type {
   ServerRefusal,
 } from './link/peer-server.ts';
 export type { Outcome, Settleable } from './link/settle-queue.ts';
+export type {
+  Destination,
+  IncomingCall,
+  LinkListener,
+  LinkTransport,
+  ListenOptions,
+  ListenerLimits,
+  OutgoingCall,
+} from './link/transport.ts';
+export { decodeReply, decodeRequest } from './link/messages.ts';
+export type { Reply, Request } from './link/messages.ts';

@@ -1,6 +1,7 @@
 import type { ByteSink, NodeIdentity } from '@shoalmq/core';
 import { CHUNK_BYTES, takeChunk } from './chunk.ts';
 import type { Chunk } from './chunk.ts';
+import { grpcTransport } from './grpc-transport.ts';
 import { linkVersion } from './handshake.ts';
 import type { LinkVersion } from './handshake.ts';
 import { FRAME_HEADER_BYTES_MAX, encodeEmptyFrame, writeFrameHeader } from './messages.ts';
@@ -10,6 +11,7 @@ import { SenderStream } from './sender-stream.ts';
 import type { SenderStreamHandler } from './sender-stream.ts';
 import { SettleQueue } from './settle-queue.ts';
 import type { Settleable } from './settle-queue.ts';
+import type { LinkTransport } from './transport.ts';
 
 /**
  * `connecting`: never up so far; `up`: items flow; `down`: was up or could not be reached, and tries again; `closed`.
@@ -74,6 +76,8 @@ export interface PeerLinkOptions {
   readonly version: string;
   readonly security: LinkSecurity;
   readonly limits?: Partial<LinkLimits>;
+  /** @default gRPC */
+  readonly transport?: LinkTransport;
   readonly events: LinkEvents;
 }
 
@@ -389,7 +393,7 @@ export class PeerLink implements ByteSink {
   }
 
   #connect(): void {
-    const { self, peer, address, security } = this.#options;
+    const { self, peer, address, security, transport = grpcTransport } = this.#options;
     this.#stream = new SenderStream(
       {
         self,
@@ -397,6 +401,7 @@ export class PeerLink implements ByteSink {
         address,
         version: this.#version,
         security,
+        transport,
         link: this.#linkNumber,
         attempt: ++this.#attempt,
         acknowledged: this.#acknowledged,

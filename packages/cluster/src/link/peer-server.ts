@@ -1,33 +1,20 @@
 import type { NodeIdentity } from '@shoalmq/core';
-import { Server } from '@grpc/grpc-js';
-import type { ConnectionInjector } from '@grpc/grpc-js';
-import { createServer } from 'node:net';
-import type { AddressInfo, Server as TcpServer, Socket } from 'node:net';
+import { grpcTransport } from './grpc-transport.ts';
 import { interoperates, linkVersion } from './handshake.ts';
 import type { LinkVersion } from './handshake.ts';
-import { decodeRequest } from './messages.ts';
 import type { Hello, Refusal } from './messages.ts';
 import { Link, ReceiverStream } from './receiver-stream.ts';
-import type { Call, StreamOwner } from './receiver-stream.ts';
-import { receiverCredentials } from './security.ts';
+import type { StreamOwner } from './receiver-stream.ts';
 import type { LinkSecurity } from './security.ts';
-import { LINK_PATH } from './service.ts';
+import type { LinkListener, LinkTransport, ListenerLimits } from './transport.ts';
 
-export interface PeerServerLimits {
-  /** Bytes of one frame; a larger one ends its stream. */
-  readonly frameBytesMax: number;
+export interface PeerServerLimits extends ListenerLimits {
   /** Bytes of one item, which may take several frames; a larger one ends its stream. */
   readonly itemBytesMax: number;
   /** Peers with a stream; more are refused. */
   readonly peersMax: number;
-  /** Connections that have not shown who they are; more are closed. */
-  readonly pendingConnectionsMax: number;
-  /** Milliseconds from accept until a connection must have shown who it is. */
-  readonly handshakeTimeoutMs: number;
   /** Milliseconds between acknowledgements that somebody waits for; the first after a pause goes out at once. */
   readonly acknowledgeIntervalMs: number;
-  /** Milliseconds of silence after which the peer is asked for a sign of life, and in which it must give one. */
-  readonly keepAliveMs: number;
 }
 
 export const DEFAULT_PEER_SERVER_LIMITS: PeerServerLimits = {
@@ -89,42 +76,29 @@ export interface PeerServerOptions {
   readonly version: string;
   readonly security: LinkSecurity;
   readonly limits?: Partial<PeerServerLimits>;
+  /** @default gRPC */
+  readonly transport?: LinkTransport;
   readonly events: PeerServerEvents;
 }
 
 /** Links whose stream is gone and of which the state is kept, so that they can go on. The oldest are forgotten. */
 const REMEMBERED_LINKS_MAX = 1_024;
-/** A stream that ends leaves its connection so much time to read why. */
-const LINGER_MS = 1_000;
+
 /** The receiving side of the links of all peers: a port of its own that only nodes of the cluster get through. */
 export class PeerServer {
   readonly #self: NodeIdentity;
   readonly #version: LinkVersion;
   readonly #owner: StreamOwner;
-  readonly #grpc: Server;
-  readonly #injector: ConnectionInjector;
-  readonly #tcp: TcpServer;
-  readonly #connections = new Map<string, Connection>();
+  #listener!: LinkListener;
   readonly #streams = new Set<ReceiverStream>();
   /** By node id and incarnation; in the order in which streams were last opened. */
   readonly #links = new Map<string, Link>();
-  #pendingConnections = 0;
   #closed: Promise<void> | undefined;
 
   /** Starts to listen. Rejects with the system's error when it cannot. */
   static async listen(options: PeerServerOptions): Promise<PeerServer> {
     const server = new PeerServer(options);
-    await new Promise<void>((resolve, reject) => {
-      server.#tcp.once('error', reject);
-      server.#tcp.listen({ host: options.host, port: options.port }, () => {
-        server.#tcp.off('error', reject);
-        server.#tcp.on('error', () => {});
-        resolve();
-      });
-    }).catch(async (error: unknown) => {
-      await server.close();
-      throw error;
-    });
+    await server.#listen(options);
     return server;
   }
 
@@ -138,29 +112,11 @@ export class PeerServer {
       admit: (stream, hello) => this.#admit(stream, hello),
       ended: (stream) => this.#ended(stream),
     };
-    const { keepAliveMs, frameBytesMax } = this.#owner.limits;
-    this.#grpc = new Server({
-      'grpc.enable_channelz': 0,
-      'grpc.max_concurrent_streams': 1,
-      'grpc.max_receive_message_length': frameBytesMax,
-      'grpc.keepalive_time_ms': keepAliveMs,
-      'grpc.keepalive_timeout_ms': keepAliveMs,
-    });
-    this.#grpc.register(
-      LINK_PATH,
-      (call: Call) => this.#accept(call),
-      (reply: Buffer) => reply,
-      decodeRequest,
-      'bidi',
-    );
-    // Connections are accepted here and not by the library, which has no limit and no deadline for them.
-    this.#injector = this.#grpc.createConnectionInjector(receiverCredentials(options.security));
-    this.#tcp = createServer({ noDelay: true }, (socket) => this.#connect(socket));
   }
 
   /** The port that is listened on. */
   get port(): number {
-    return (this.#tcp.address() as AddressInfo).port;
+    return this.#listener.port;
   }
 
   /**
@@ -183,34 +139,23 @@ export class PeerServer {
   async #close(): Promise<void> {
     for (const stream of [...this.#streams]) stream.close();
     this.#links.clear();
-    this.#grpc.forceShutdown();
-    for (const { socket } of this.#connections.values()) socket.destroy();
-    await new Promise<void>((resolve) => this.#tcp.close(() => resolve()));
+    await this.#listener.close();
   }
 
-  #connect(socket: Socket): void {
-    const address = `${socket.remoteAddress}:${socket.remotePort}`;
-    // Until the library has it, and after it let go of it, nobody else listens.
-    socket.on('error', () => {});
-    const { events, limits } = this.#owner;
-    if (this.#pendingConnections >= limits.pendingConnectionsMax) {
-      events.onRefused('too_many_connections', undefined, address);
-      socket.destroy();
-      return;
-    }
-    const timer = setTimeout(() => {
-      events.onRefused('handshake_timeout', undefined, address);
-      socket.destroy();
-    }, limits.handshakeTimeoutMs);
-    const connection: Connection = { socket, timer, pending: true };
-    this.#pendingConnections++;
-    this.#connections.set(address, connection);
-    socket.once('close', () => {
-      clearTimeout(connection.timer);
-      if (connection.pending) this.#pendingConnections--;
-      if (this.#connections.get(address) === connection) this.#connections.delete(address);
+  async #listen({ transport = grpcTransport, host, port }: PeerServerOptions): Promise<void> {
+    const { security, limits, events } = this.#owner;
+    this.#listener = await transport.listen({
+      host,
+      port,
+      security,
+      limits,
+      onCall: (call) => {
+        this.#streams.add(new ReceiverStream(this.#owner, call));
+      },
+      onTurnedAway: (reason, remoteAddress) => {
+        events.onRefused(reason, undefined, remoteAddress);
+      },
     });
-    this.#injector.injectConnection(socket);
   }
 
   #admit(stream: ReceiverStream, hello: Hello): Link | Refusal {
@@ -238,28 +183,13 @@ export class PeerServer {
     this.#links.delete(key);
     this.#links.set(key, link);
     this.#forgetOldest();
-    this.#trust(stream.call);
+    this.#listener.trust(stream.call);
     return link;
-  }
-
-  /** The connection of this call has shown that it belongs to a node. */
-  #trust(call: Call): void {
-    const connection = this.#connections.get(call.getPeer());
-    if (connection?.pending !== true) return;
-    connection.pending = false;
-    this.#pendingConnections--;
-    clearTimeout(connection.timer);
   }
 
   #ended(stream: ReceiverStream): void {
     this.#streams.delete(stream);
-    const connection = this.#connections.get(stream.call.getPeer());
-    if (connection?.pending !== false) return;
-    connection.timer = setTimeout(() => connection.socket.destroy(), LINGER_MS);
-  }
-
-  #accept(call: Call): void {
-    this.#streams.add(new ReceiverStream(this.#owner, call));
+    this.#listener.ended(stream.call);
   }
 
   #openLinks(): number {
@@ -276,13 +206,6 @@ export class PeerServer {
       return;
     }
   }
-}
-
-interface Connection {
-  readonly socket: Socket;
-  timer: NodeJS.Timeout;
-  /** Has not shown who it is. */
-  pending: boolean;
 }
 
 function linkKey(peer: NodeIdentity): string {

@@ -1,18 +1,16 @@
 import type { NodeIdentity } from '@shoalmq/core';
-import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { isComplete, isProof, makeNonce, prove } from './handshake.ts';
 import { encodeReply } from './messages.ts';
 import type { Hello, ReceivedFrame, Refusal, Request } from './messages.ts';
 import type { PeerServerEvents, PeerServerLimits, PeerSource } from './peer-server.ts';
 import { isCertificateOf } from './security.ts';
 import type { LinkSecurity } from './security.ts';
+import type { IncomingCall } from './transport.ts';
 
 /** Frames nobody waits for are acknowledged after so many, after so many bytes, or after so long. */
 const LAZY_FRAMES = 64;
 const LAZY_BYTES = 524_288;
 const LAZY_MS = 50;
-
-export type Call = ServerDuplexStream<Request, Buffer>;
 
 /** What a stream needs of the server that accepted it. */
 export interface StreamOwner {
@@ -64,7 +62,7 @@ export class Link implements PeerSource {
 
 /** One stream of a peer, from the Hello to the end. */
 export class ReceiverStream {
-  readonly call: Call;
+  readonly call: IncomingCall;
   readonly #owner: StreamOwner;
   #state: 'hello' | 'proof' | 'open' | 'closed' = 'hello';
   #hello: Hello | undefined;
@@ -81,7 +79,7 @@ export class ReceiverStream {
   #lazy: NodeJS.Timeout | undefined;
   #writable = true;
 
-  constructor(owner: StreamOwner, call: Call) {
+  constructor(owner: StreamOwner, call: IncomingCall) {
     this.#owner = owner;
     this.call = call;
     call.on('data', (request: Request) => this.#receive(request));

@@ -1,16 +1,10 @@
 import type { NodeIdentity } from '@shoalmq/core';
-import { Client } from '@grpc/grpc-js';
-import type { ChannelOptions, ClientDuplexStream } from '@grpc/grpc-js';
 import { isProof, makeNonce, prove } from './handshake.ts';
 import type { LinkVersion } from './handshake.ts';
-import { decodeReply, encodeHello, encodeHelloFrame, encodeProof } from './messages.ts';
+import { encodeHello, encodeHelloFrame, encodeProof } from './messages.ts';
 import type { Refusal, Reply } from './messages.ts';
-import { senderCredentials } from './security.ts';
 import type { LinkSecurity } from './security.ts';
-import { LINK_PATH } from './service.ts';
-
-/** Largest reply that is read. */
-const REPLY_BYTES_MAX = 4_096;
+import type { LinkTransport, OutgoingCall } from './transport.ts';
 
 export interface SenderStreamOptions {
   readonly self: NodeIdentity;
@@ -19,6 +13,7 @@ export interface SenderStreamOptions {
   readonly address: string;
   readonly version: LinkVersion;
   readonly security: LinkSecurity;
+  readonly transport: LinkTransport;
   /** As in proto/peer.proto. */
   readonly link: number;
   readonly attempt: number;
@@ -43,8 +38,7 @@ export interface SenderStreamHandler {
 export class SenderStream {
   readonly #handler: SenderStreamHandler;
   readonly #security: LinkSecurity;
-  readonly #client: Client;
-  readonly #call: ClientDuplexStream<Buffer, Reply>;
+  readonly #call: OutgoingCall;
   readonly #connectTimer: NodeJS.Timeout;
   readonly #helloBytes: Buffer;
   #nonce: Uint8Array | undefined;
@@ -54,12 +48,12 @@ export class SenderStream {
   constructor(options: SenderStreamOptions, handler: SenderStreamHandler) {
     this.#handler = handler;
     this.#security = options.security;
-    this.#client = new Client(
-      options.address,
-      senderCredentials(options.security, options.peer.id),
-      channelOptions(options),
-    );
-    this.#call = this.#client.makeBidiStreamRequest(LINK_PATH, asItIs, decodeReply);
+    this.#call = options.transport.connect({
+      address: options.address,
+      peerId: options.peer.id,
+      security: options.security,
+      keepAliveMs: options.keepAliveMs,
+    });
     this.#call.on('data', (reply: Reply) => this.#receive(reply));
     this.#call.on('drain', () => {
       if (this.#open) handler.onWritable();
@@ -94,8 +88,7 @@ export class SenderStream {
     this.#closed = true;
     this.#open = false;
     clearTimeout(this.#connectTimer);
-    this.#call.cancel();
-    this.#client.close();
+    this.#call.close();
   }
 
   #receive(reply: Reply): void {
@@ -127,28 +120,4 @@ export class SenderStream {
     this.close();
     this.#handler.onBroken(refusal, detail);
   }
-}
-
-function asItIs(message: Buffer): Buffer {
-  return message;
-}
-
-/** One connection per stream, and no attempt of the library to repeat, resolve or tunnel anything by itself. */
-function channelOptions({ peer, keepAliveMs }: SenderStreamOptions): ChannelOptions {
-  return {
-    'grpc.ssl_target_name_override': peer.id,
-    'grpc.use_local_subchannel_pool': 1,
-    'grpc.enable_retries': 0,
-    'grpc.service_config_disable_resolution': 1,
-    'grpc.enable_http_proxy': 0,
-    'grpc.enable_channelz': 0,
-    // Of a connection that failed, the library keeps a timer for so long, also when nobody wants it any more.
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.max_reconnect_backoff_ms': 100,
-    'grpc.max_send_message_length': -1,
-    'grpc.max_receive_message_length': REPLY_BYTES_MAX,
-    'grpc.keepalive_time_ms': keepAliveMs,
-    'grpc.keepalive_timeout_ms': keepAliveMs,
-    'grpc.keepalive_permit_without_calls': 1,
-  };
 }
