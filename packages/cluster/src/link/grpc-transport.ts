@@ -132,14 +132,14 @@ class GrpcListener implements LinkListener {
     const address = `${socket.remoteAddress}:${socket.remotePort}`;
     // Until the library has it, and after it let go of it, nobody else listens.
     socket.on('error', () => {});
-    const { onTurnedAway, limits } = this.#options;
+    const { limits } = this.#options;
     if (this.#pendingConnections >= limits.pendingConnectionsMax) {
-      onTurnedAway('too_many_connections', address);
+      this.#options.onTurnedAway('too_many_connections', address);
       socket.destroy();
       return;
     }
     const timer = setTimeout(() => {
-      onTurnedAway('handshake_timeout', address);
+      this.#options.onTurnedAway('handshake_timeout', address);
       socket.destroy();
     }, limits.handshakeTimeoutMs);
     const connection: Connection = { socket, timer, pending: true };
