@@ -71,6 +71,11 @@ export const CASES: readonly Case[] = [
   },
 ];
 
+/** Messages come one by one at a fixed rate, so that what a broker does for each of them is seen. */
+export function isPaced(each: Case): boolean {
+  return each.kind === 'flow' && each.ratePerSecond !== undefined;
+}
+
 /** The case is measured on every broker. */
 export function isLoadCase(each: Case): each is LoadCase {
   return each.kind !== 'subscriptions';

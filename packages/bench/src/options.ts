@@ -38,7 +38,7 @@ export const USAGE = `npm run bench -- [options]
   --broker NAME,...    of ${BROKERS.join(', ')} (default all)
   --payload BYTES,...  payload sizes (default 64,1024)
   --seconds S          length of the measured phase (default 4)
-  --warm-up S          time before it (default 1.5)
+  --warm-up S          time before it (default 1.5; the trickle cases have 8 at least)
   --runs N             repetitions, of which the median is reported (default 3)
   --window N           unsettled messages per publisher (default 1000)
   --protocol 4|5       MQTT 3.1.1 (default) or 5.0
@@ -46,7 +46,8 @@ export const USAGE = `npm run bench -- [options]
   --external NAME=PORT:PID  also measure a broker that already runs; may be repeated
   --compare REF        also build and measure Shoal as of this git commit
   --quick              64 bytes, one run, 2 s measured, 1 s warm-up
-  --pin                keep the generator on one core and the brokers off it
+  --pin                keep the generator on one core and the brokers off it, in all cases and
+                       not only in trickle
   --json               print the medians as JSON too
   --write              write packages/bench/RESULTS.md`;
 

@@ -1,3 +1,4 @@
+import type { MeasurementField } from './measurement.ts';
 import type { ResultRow } from './result-row.ts';
 import type { SubscriptionFigures } from './subscriptions/subscription-figures.ts';
 import { SUBSCRIPTION_BYTES_MAX, TARGETS } from './targets.ts';
@@ -28,30 +29,31 @@ export function resultTable(rows: readonly ResultRow[]): string {
   return table(header, rows.map(resultCells));
 }
 
-/** The ratios to Shoal beside their targets, as a Markdown table; empty without Shoal. */
-export function ratioTable(rows: readonly ResultRow[]): string {
+/**
+ * The ratios to Shoal beside their targets, as a Markdown table; empty without Shoal. Of the cases in `paced` p99 is
+ * compared with Mosquitto's too.
+ */
+export function ratioTable(rows: readonly ResultRow[], paced: ReadonlySet<string>): string {
   const others = [...new Set(rows.map((row) => row.broker))].filter((name) => name !== 'shoal');
+  const comparesP99 = others.includes('mosquitto') && rows.some((row) => paced.has(row.caseName));
   const lines: string[][] = [];
   for (const row of rows) {
-    const own = row.measurement?.brokerCpuUs ?? Number.NaN;
-    if (row.broker !== 'shoal' || Number.isNaN(own)) continue;
+    if (row.broker !== 'shoal' || Number.isNaN(row.measurement?.brokerCpuUs ?? Number.NaN)) {
+      continue;
+    }
     const line = [row.caseName, String(row.payloadBytes)];
     for (const name of others) {
-      const other = rows.find(
-        (each) =>
-          each.broker === name &&
-          each.caseName === row.caseName &&
-          each.payloadBytes === row.payloadBytes,
-      );
-      const ratio = (other?.measurement?.brokerCpuUs ?? Number.NaN) / own;
+      const ratio = ratioTo(rows, row, name, 'brokerCpuUs');
       const target = targetFor(row.caseName, name);
       line.push(shorten(ratio), target === undefined ? '' : `>= ${String(target)}`);
       line.push(target === undefined || Number.isNaN(ratio) ? '' : ratio >= target ? 'yes' : 'NO');
     }
+    if (comparesP99) line.push(...p99Cells(rows, row, paced));
     lines.push(line);
   }
   if (lines.length === 0 || others.length === 0) return '';
   const header = others.flatMap((name) => [`${name} / shoal`, 'target', 'met']);
+  if (comparesP99) header.push('p99 mosquitto / shoal', '>= 1');
   return table(['case', 'payload', ...header], lines);
 }
 
@@ -110,6 +112,32 @@ function resultCells(row: ResultRow): string[] {
     shorten(found.otherCpuPercent),
     [...also, ...row.failures.map((failure) => `FAILED RUN: ${failure}`)].join(', '),
   ];
+}
+
+/** A figure of another broker in the case of `row`, divided by that of `row`. */
+function ratioTo(
+  rows: readonly ResultRow[],
+  row: ResultRow,
+  broker: string,
+  field: MeasurementField,
+): number {
+  const other = rows.find(
+    (each) =>
+      each.broker === broker &&
+      each.caseName === row.caseName &&
+      each.payloadBytes === row.payloadBytes,
+  );
+  return (other?.measurement?.[field] ?? Number.NaN) / (row.measurement?.[field] ?? Number.NaN);
+}
+
+function p99Cells(
+  rows: readonly ResultRow[],
+  row: ResultRow,
+  paced: ReadonlySet<string>,
+): readonly [string, string] {
+  const ratio = ratioTo(rows, row, 'mosquitto', 'latencyP99Us');
+  if (!paced.has(row.caseName) || Number.isNaN(ratio)) return ['', ''];
+  return [shorten(ratio), ratio >= 1 ? 'no worse' : 'WORSE'];
 }
 
 function targetFor(caseName: string, broker: string): number | undefined {

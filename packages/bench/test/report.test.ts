@@ -22,7 +22,10 @@ test('runs are brought together: medians, the range of the cost, and the sum of 
 });
 
 test('ratios to Shoal stand beside their targets', () => {
-  const lines = ratioTable([row('shoal', 0.5), row('mosquitto', 5), row('aedes', 10)]).split('\n');
+  const lines = ratioTable(
+    [row('shoal', 0.5), row('mosquitto', 5), row('aedes', 10)],
+    new Set(),
+  ).split('\n');
   expect(lines[2]?.split('|').map((cell) => cell.trim())).toEqual([
     '',
     'pair-qos0',
@@ -37,8 +40,35 @@ test('ratios to Shoal stand beside their targets', () => {
   ]);
 });
 
+test('where messages are paced, p99 is compared with that of Mosquitto', () => {
+  const paced = (broker: string, latencyP99Us: number): ResultRow => {
+    const measurement = { ...EMPTY_MEASUREMENT, brokerCpuUs: 1, latencyP99Us };
+    const all = { payloadBytes: 64, measurements: [measurement], failures: [] };
+    return resultRow({ caseName: 'trickle-qos0', broker, ...all });
+  };
+  const verdict = (shoalUs: number) =>
+    ratioTable(
+      [row('shoal', 1), row('mosquitto', 1), paced('shoal', shoalUs), paced('mosquitto', 300)],
+      new Set(['trickle-qos0']),
+    )
+      .split('\n')
+      .slice(2)
+      .map((line) =>
+        line
+          .split('|')
+          .slice(-3, -1)
+          .map((cell) => cell.trim()),
+      );
+
+  expect(verdict(200)).toEqual([
+    ['', ''],
+    ['1.50', 'no worse'],
+  ]);
+  expect(verdict(400)[1]).toEqual(['0.750', 'WORSE']);
+});
+
 test('without Shoal there are no ratios, and a failed cell says why', () => {
-  expect(ratioTable([row('mosquitto', 5), row('aedes', 10)])).toBe('');
+  expect(ratioTable([row('mosquitto', 5), row('aedes', 10)], new Set())).toBe('');
   expect(resultTable([row('mosquitto')])).toContain('refused');
 });
 
