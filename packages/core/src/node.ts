@@ -148,6 +148,8 @@ export class Node {
   readonly #open = new Set<Connection>();
   readonly #holds = new Map<Connection, Hold>();
   readonly #graceSpent = new Set<Outbox>();
+  /** When `tick` was called last, by the monotonic clock. */
+  lastTickMs = 0;
   #connectionNumber = 0;
   #takingDue = false;
   #persistentRoutes = 0;
@@ -193,6 +195,7 @@ export class Node {
    */
   tick(stalledMs: number): void {
     const nowMs = this.parts.clock.monotonicMs();
+    this.lastTickMs = nowMs;
     if (stalledMs > 0) for (const connection of this.#open) connection.extendDeadlines(stalledMs);
     this.timers.advance(nowMs);
     this.#endHolds(nowMs);

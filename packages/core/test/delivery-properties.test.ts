@@ -263,10 +263,12 @@ class Subscriber {
     return new Subscriber(node, plan, clientId, client);
   }
 
-  /** The socket takes this much, and the client handles what is complete. */
-  take(bytesMax: number): void {
-    for (const packet of this.#client.packets(bytesMax)) this.#handle(packet);
+  /** The socket takes this much, and the client handles what is complete. Returns how many packets that is. */
+  take(bytesMax: number): number {
+    const packets = this.#client.packets(bytesMax);
+    for (const packet of packets) this.#handle(packet);
     if (this.#client.channel.backlogBytes === 0) this.#client.channel.drained();
+    return packets.length;
   }
 
   acknowledge(count: number): number {
@@ -387,7 +389,8 @@ async function finish(
     await node.settle();
     for (const publisher of publishers) moved += publisher.complete();
     for (const subscriber of subscribers) {
-      subscriber.take(Infinity);
+      // What is taken may let a held publisher go on, whose messages are to be taken then.
+      moved += subscriber.take(Infinity);
       moved += subscriber.acknowledge(Infinity);
     }
   } while (moved > 0);

@@ -167,7 +167,6 @@ test('a large run is shared by its members and stays what it was until the last 
 test('a publisher is held while its subscriber cannot keep up, goes on when it can, and loses nothing', async () => {
   const node = new TestNode({ limits: { waitingMessagesMax: 40 } });
   const slow = await subscribed(node, 't', 1, { properties: { receiveMaximum: 1 } });
-  await subscribed(node, 't', 1);
   const publisher = await node.connect();
   for (const payload of range(100)) publisher.publish({ topic: 't', qos: 1, payload });
   expect(publisher.channel.readingPaused).toBe(true);
@@ -179,6 +178,56 @@ test('a publisher is held while its subscriber cannot keep up, goes on when it c
   }
   expect(received).toEqual(range(100));
   expect(publisher.channel.readingPaused).toBe(false);
+});
+
+test('a publisher of several receivers is held when none of them keeps up', async () => {
+  const node = new TestNode({ limits: { waitingMessagesMax: 40 } });
+  const properties = { receiveMaximum: 1 };
+  const slow = [await subscribed(node, 't', 1, { properties })];
+  slow.push(await subscribed(node, 't', 1, { properties }));
+  const publisher = await node.connect();
+  for (const payload of range(100)) publisher.publish({ topic: 't', qos: 1, payload });
+  expect(publisher.channel.readingPaused).toBe(true);
+  for (let progress = true; progress;) {
+    progress = false;
+    for (const client of slow) {
+      for (const { messageId } of client.publishes()) {
+        client.send({ cmd: 'puback', messageId: messageId! });
+        progress = true;
+      }
+    }
+  }
+  expect(publisher.channel.readingPaused).toBe(false);
+});
+
+test('a slow consumer does not delay others that get the same messages: it pays alone', async () => {
+  const node = new TestNode({ limits: { waitingMessagesMax: 40 } });
+  const slow = await subscribed(node, 't', 1, { properties: { receiveMaximum: 1 } });
+  const quick = await subscribed(node, 't', 1);
+  const publisher = await node.connect();
+  for (const payload of range(100)) publisher.publish({ topic: 't', qos: 1, payload });
+  expect(publisher.channel.readingPaused).toBe(false);
+  expect(payloads(quick.publishes())).toEqual(range(100));
+  await node.settle();
+  expect(slow.packets().at(-1)).toMatchObject({ cmd: 'disconnect', reasonCode: 0x97 });
+});
+
+test('a slow consumer does not delay others that the same publisher feeds', async () => {
+  const node = new TestNode({ limits: { waitingMessagesMax: 400 } });
+  await subscribed(node, 'slow', 1, { properties: { receiveMaximum: 1 } });
+  const quick = await subscribed(node, 'quick', 1);
+  const publisher = await node.connect();
+  for (const payload of range(200)) {
+    for (const topic of ['slow', 'quick']) publisher.publish({ topic, qos: 1, payload });
+  }
+  expect(publisher.channel.readingPaused).toBe(false);
+  expect(payloads(quick.publishes())).toEqual(range(200));
+  // Only when it has fed nobody else for a while does a publisher go at the pace of its consumer.
+  publisher.publish({ topic: 'slow', qos: 1, payload: 'first of many' });
+  expect(publisher.channel.readingPaused).toBe(false);
+  await node.pass(2_000);
+  publisher.publish({ topic: 'slow', qos: 1, payload: 'another' });
+  expect(publisher.channel.readingPaused).toBe(true);
 });
 
 test('a publisher is held for a moment only when the subscriber makes no headway: then that one is closed', async () => {

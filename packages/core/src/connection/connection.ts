@@ -40,6 +40,9 @@ const REFUSED_DRAIN_MS = 500;
 /** Output beyond which retained messages wait. No channel's high-water mark is above it: `onDrain` will come. */
 const RETAINED_BACKLOG_BYTES = 262_144;
 
+/** Milliseconds after which a publisher is taken for one that has these receivers only. */
+const FEEDS_ONE_MS = 2_000;
+
 /**
  * The life of a connection:
  *
@@ -88,6 +91,9 @@ export class Connection
   #partialSinceMs = 0;
   /** Reads less for the sake of a client that cannot keep up. */
   #held = false;
+  feeding = '';
+  /** When the publisher last changed over to other receivers, to the tick. */
+  #feedingSinceMs = -FEEDS_ONE_MS;
   /** Does not read because the client does not take what it is owed. */
   #choked = false;
   /** When the client last acknowledged something, or had nothing to. */
@@ -352,7 +358,13 @@ export class Connection
 
   // Publisher
 
+  feeds(receivers: string): void {
+    if (this.feeding !== '') this.#feedingSinceMs = this.node.lastTickMs;
+    this.feeding = receivers;
+  }
+
   holdFor(outbox: Outbox): void {
+    if (this.node.lastTickMs - this.#feedingSinceMs < FEEDS_ONE_MS) return;
     // A client is not held for its own sake: it may be the one that has to acknowledge.
     if (outbox === this.#outbox || !this.node.hold(this, outbox)) return;
     this.#held = true;

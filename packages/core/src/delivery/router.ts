@@ -21,7 +21,14 @@ import type { DeliveryContext, Outbox } from './outbox.ts';
 
 /** Somebody who publishes and can be slowed down. */
 export interface Publisher {
-  /** `outbox` cannot keep up: read less from this publisher until it can, for a moment at most. */
+  /** Where the last message went: the client id of its only receiver, or its topic. */
+  readonly feeding: string;
+  /** This message goes elsewhere than the last one. */
+  feeds(receivers: string): void;
+  /**
+   * Nobody who got the last message keeps up, `outbox` among them: read less from this publisher until that one does,
+   * unless others wait for what it publishes.
+   */
   holdFor(outbox: Outbox): void;
 }
 
@@ -88,21 +95,27 @@ export class Router {
         false,
         undefined,
       );
-      if (from !== undefined && single.congested) from.holdFor(single);
+      if (from !== undefined) {
+        if (from.feeding !== single.clientId) from.feeds(single.clientId);
+        if (single.congested) from.holdFor(single);
+      }
       return ReasonCode.Success;
     }
     this.#pending = undefined;
+    const { name } = message.topic;
+    if (from !== undefined && from.feeding !== name) from.feeds(name);
     if (message.retain) this.#retain(message);
     if (matches.empty) {
       this.#context.counters.messagesDropped.no_subscribers += 1;
       return this.#finish(ReasonCode.NoMatchingSubscribers);
     }
     this.#deliverToGroups(message, matches, from);
-    for (const delivery of matches.persistent) {
-      this.#deliverToPersistent(message, delivery, from, uid);
-    }
-    if (matches.shared.length > 0) this.#deliverToAllShared(message, matches, from, uid);
-    else for (const node of matches.nodes) this.#forward(node, message, true, NO_GROUPS);
+    const { groups, persistent, shared, nodes } = matches;
+    const receivers = groups.length + persistent.length + shared.length + nodes.length;
+    const alone = receivers === 1 ? from : undefined;
+    for (const delivery of persistent) this.#deliverToPersistent(message, delivery, alone, uid);
+    if (shared.length > 0) this.#deliverToAllShared(message, matches, alone, uid);
+    else for (const node of nodes) this.#forward(node, message, true, NO_GROUPS);
     return this.#finish(ReasonCode.Success);
   }
 
@@ -206,6 +219,7 @@ export class Router {
     }
     const groups = matches.groups;
     let full = false;
+    let look = false;
     let runs = 0;
     for (let i = 0; i < groups.length; i++) {
       const group = groups[i]!;
@@ -214,7 +228,7 @@ export class Router {
         const run = this.#runFor(runs, group, message, qos);
         runs += 1;
         if (run.append(message)) full = true;
-        if (from !== undefined && (run.count & 63) === 1) this.#holdForCongested(group, from);
+        if ((run.count & 63) === 1) look = true;
         continue;
       }
       const retain = message.retain && group.retainAsPublished;
@@ -224,9 +238,10 @@ export class Router {
           if (own === (group.own === Own.Skip)) continue;
         }
         member.deliver(message, group.form, qos, retain, undefined);
-        if (from !== undefined && member.congested) from.holdFor(member);
+        look = true;
       }
     }
+    if (look && from !== undefined) this.#holdWhenAllAreCongested(message, matches, from);
     if (runs > 0) {
       this.#runMatches = matches;
       this.#runCount = runs;
@@ -246,8 +261,17 @@ export class Router {
     return run;
   }
 
-  #holdForCongested(group: DeliveryGroup, from: Publisher): void {
-    for (const member of group.members) if (member.congested) from.holdFor(member);
+  /** A slow consumer never delays others: as long as one of them keeps up, or may, the publisher goes on. */
+  #holdWhenAllAreCongested(message: Message, matches: Matches, from: Publisher): void {
+    if (matches.persistent.length + matches.shared.length + matches.nodes.length > 0) return;
+    let congested: Outbox | undefined;
+    for (const group of matches.groups) {
+      for (const member of group.members) {
+        if (member.congested) congested ??= member;
+        else if (group.own !== Own.Skip || member.clientId !== message.publisher) return;
+      }
+    }
+    if (congested !== undefined) from.holdFor(congested);
   }
 
   #deliverToPersistent(
