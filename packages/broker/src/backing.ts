@@ -1,10 +1,12 @@
 import { Cluster } from '@shoalmq/cluster';
-import type { ClusterHealth, ClusterReport } from '@shoalmq/cluster';
+import type { ClusterHealth, ClusterReport, LinkSecurity } from '@shoalmq/cluster';
 import { noPeers } from '@shoalmq/core';
 import type { Clock, Node, Peers, Random, StateStore } from '@shoalmq/core';
 import { createMemoryStore } from '@shoalmq/store-memory';
 import type { MemoryStoreSizes } from '@shoalmq/store-memory';
 import { RedisClusterState, RedisConnection, RedisStore } from '@shoalmq/store-redis';
+import type { RedisOptions } from '@shoalmq/store-redis';
+import { readPemFiles } from './config/pem-files.ts';
 import { parseRedisUrl } from './config/redis-url.ts';
 import type { Config } from './config/schema.ts';
 import { VERSION } from './version.ts';
@@ -32,10 +34,41 @@ export function createBacking(
     readonly report: (report: ClusterReport) => void;
   },
 ): Backing {
-  const options = parseRedisUrl(config.cluster.redis);
-  return options === undefined
-    ? memoryBacking(config, parts)
-    : clusterBacking(config, new RedisConnection(options), parts);
+  const options = redisOptions(config.cluster);
+  if (options === undefined) return memoryBacking(config, parts);
+  const security = linkSecurity(config.cluster);
+  return clusterBacking(config, { redis: new RedisConnection(options), security }, parts);
+}
+
+/**
+ * How the Redis of a cluster is reached; `undefined`: there is none.
+ *
+ * @throws ConfigError when a file cannot be used
+ */
+export function redisOptions(cluster: Config['cluster']): RedisOptions | undefined {
+  const options = parseRedisUrl(cluster.redis);
+  if (options === undefined) return undefined;
+  const tls =
+    options.tls === undefined
+      ? undefined
+      : readPemFiles(cluster, { ca: 'redisTlsCa', cert: 'redisTlsCert', key: 'redisTlsKey' });
+  return {
+    ...options,
+    keyPrefix: cluster.keyPrefix,
+    replicas: cluster.durability === 'replicated' ? cluster.replicas : 0,
+    ...(tls === undefined ? {} : { tls }),
+  };
+}
+
+function linkSecurity(cluster: Config['cluster']): LinkSecurity {
+  const settings = { ca: 'peerTlsCa', cert: 'peerTlsCert', key: 'peerTlsKey' } as const;
+  const { ca, cert, key } = readPemFiles(cluster, settings);
+  return {
+    ...(cluster.secret === '' ? {} : { secret: cluster.secret }),
+    ...(ca === undefined || cert === undefined || key === undefined
+      ? {}
+      : { tls: { ca, cert, key, identity: cluster.peerTlsIdentity } }),
+  };
 }
 
 function memoryBacking(
@@ -55,8 +88,8 @@ function memoryBacking(
 }
 
 function clusterBacking(
-  { cluster: { peerHost, peerPort, secret }, limits }: Config,
-  redis: RedisConnection,
+  { cluster: { peerHost, peerPort }, limits }: Config,
+  { redis, security }: { readonly redis: RedisConnection; readonly security: LinkSecurity },
   {
     clock,
     random,
@@ -77,7 +110,7 @@ function clusterBacking(
     host: peerHost,
     port: peerPort,
     version: VERSION,
-    security: secret === '' ? {} : { secret },
+    security,
     linkLimits: { itemBytesMax },
     serverLimits: { itemBytesMax },
     report,

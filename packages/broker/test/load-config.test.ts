@@ -39,7 +39,12 @@ test('without any source everything has its default', () => {
     log: { level: 'info', format: 'auto' },
     auth: { users: [] },
     shared: { strategy: 'round-robin' },
-    cluster: { redis: '', peerHost: '127.0.0.1', peerPort: 7883, secret: '' },
+    cluster: {
+      ...{ redis: '', peerHost: '127.0.0.1', peerPort: 7883, secret: '' },
+      ...{ peerTlsCert: '', peerTlsKey: '', peerTlsCa: '', peerTlsIdentity: 'cluster' },
+      ...{ durability: 'primary', replicas: 1, keyPrefix: 'shoal:' },
+      ...{ redisTlsCa: '', redisTlsCert: '', redisTlsKey: '' },
+    },
     sys: { intervalSeconds: 10 },
     limits: DEFAULT_LIMITS,
   });
@@ -68,6 +73,44 @@ test('every flag sets its setting', () => {
   const config = load({ argv: [...argv, '--allow-anonymous'] });
   expect(config.mqtt).toEqual({ host: '0.0.0.0', port: 1, allowAnonymous: true });
   expect([config.http.port, config.node.id, config.log.level]).toEqual([0, 'n1', 'warn']);
+});
+
+test('every flag of the cluster sets its setting', () => {
+  const { cluster } = load({
+    argv: [
+      ...['--redis=rediss://h', '--peer-host=10.0.0.1', '--peer-port=1', '--durability=replicated'],
+      ...['--replicas=2', '--peer-tls-cert=c', '--peer-tls-key=k', '--peer-tls-ca=a'],
+    ],
+  });
+  expect(cluster).toMatchObject({
+    ...{ redis: 'rediss://h', peerHost: '10.0.0.1', peerPort: 1, durability: 'replicated' },
+    ...{ replicas: 2, peerTlsCert: 'c', peerTlsKey: 'k', peerTlsCa: 'a' },
+  });
+});
+
+test.each<[string[], string]>([
+  [
+    ['--peer-tls-ca=a', '--peer-tls-cert=c'],
+    'cluster.peerTlsKey: must be set, because cluster.peerTlsCert is',
+  ],
+  [
+    ['--set', 'cluster.redisTlsCert=c', '--redis=rediss://h'],
+    'cluster.redisTlsKey: must be set together with cluster.redisTlsCert',
+  ],
+  [
+    ['--set', 'cluster.redisTlsCa=c', '--redis=redis://h'],
+    'cluster.redis: must begin with rediss, because cluster.redisTls... is set',
+  ],
+  [
+    ['--durability=replicated'],
+    'cluster.redis: must be set, because cluster.durability is replicated',
+  ],
+  [
+    ['--set', 'cluster.keyPrefix={a}'],
+    'cluster.keyPrefix: must have 1 to 64 characters, without braces and spaces (--set cluster.keyPrefix)',
+  ],
+])('settings of the cluster that do not go together: %j', (argv, problem) => {
+  expect(problemsOf({ argv })).toEqual([problem]);
 });
 
 test('SHOAL_CONFIG names the file when --config does not', () => {

@@ -57,8 +57,10 @@ test.each([
   expect(parseRedisUrl(url)).toBeUndefined();
 });
 
-test('nodes that other machines can reach need a secret', () => {
+test('nodes that other machines can reach need a secret or TLS', () => {
   const cluster = { redis: 'redis://here', peerHost: '192.0.2.1' };
   expect(() => parseConfig({ cluster })).toThrow(ConfigError);
   expect(parseConfig({ cluster: { ...cluster, secret: 's' } }).cluster.secret).toBe('s');
+  const tls = { peerTlsCert: 'c', peerTlsKey: 'k', peerTlsCa: 'a' };
+  expect(parseConfig({ cluster: { ...cluster, ...tls } }).cluster.secret).toBe('');
 });

@@ -25,6 +25,8 @@ Starts a broker and runs it until SIGTERM or SIGINT; a second signal ends it at 
   --redis URL         cluster.redis, as in redis://host:6379: join the cluster there
   --peer-host H       cluster.peerHost for the other nodes, default 127.0.0.1
   --peer-port N       cluster.peerPort, default 7883; 0: any free port
+  --peer-tls-cert F   cluster.peerTlsCert, --peer-tls-key F and --peer-tls-ca F: PEM files for TLS between nodes
+  --durability D      cluster.durability: primary (default) or replicated, by --replicas N (default 1)
   --log-level L       log.level: fatal, error, warn, info (default), debug, trace, silent
   --allow-anonymous   let clients without user name connect from other machines too
   --set PATH=VALUE    any setting of docs/configuration.md, as in --set limits.inflightMax=100
@@ -59,6 +61,10 @@ export async function startCommand(argv: readonly string[], terminal: Terminal):
     logger.info({ event: 'broker.stopped' }, 'stopped');
     return ExitCode.Ok;
   } catch (error) {
+    if (error instanceof ConfigError) {
+      for (const problem of error.problems) terminal.stderr.write(`shoal: ${problem}\n`);
+      return ExitCode.Usage;
+    }
     if (!(error instanceof ListenError)) throw error;
     terminal.stderr.write(`shoal: ${error.message}\n`);
     return ExitCode.Failure;

@@ -27,6 +27,11 @@ export const SETTING_FLAGS = {
   redis: 'cluster.redis',
   'peer-host': 'cluster.peerHost',
   'peer-port': 'cluster.peerPort',
+  'peer-tls-cert': 'cluster.peerTlsCert',
+  'peer-tls-key': 'cluster.peerTlsKey',
+  'peer-tls-ca': 'cluster.peerTlsCa',
+  durability: 'cluster.durability',
+  replicas: 'cluster.replicas',
   'log-level': 'log.level',
   'allow-anonymous': 'mqtt.allowAnonymous',
 } as const;
@@ -86,10 +91,11 @@ export function checkConfigFile(path: string, readFile: ConfigSources['readFile'
 export function parseConfig(input: ConfigInput, { authenticated = false } = {}): Config {
   const result = configSchema.safeParse(input);
   if (!result.success) throw new ConfigError(problems(result.error.issues, () => undefined));
+  const anonymous = authenticated ? undefined : anonymousProblem(result.data);
   const found = [
-    authenticated ? undefined : anonymousProblem(result.data),
-    peerProblem(result.data),
-  ].filter((problem) => problem !== undefined);
+    ...(anonymous === undefined ? [] : [anonymous]),
+    ...clusterProblems(result.data.cluster),
+  ];
   if (found.length > 0) throw new ConfigError(found);
   return result.data;
 }
@@ -112,10 +118,33 @@ function anonymousProblem({ mqtt, auth }: Pick<Config, 'mqtt' | 'auth'>): string
   return 'mqtt.allowAnonymous: must be set (--allow-anonymous) to let anybody connect through mqtt.host, which is not a loopback address; or give auth.users';
 }
 
-/** Whoever gets in as a node sees and sends everything. */
-function peerProblem({ cluster: { redis, peerHost, secret } }: Config): string | undefined {
-  if (redis === '' || secret !== '' || isLoopback(peerHost)) return undefined;
-  return 'cluster.secret: must be set, because cluster.peerHost is not a loopback address';
+/** Settings of the cluster that do not go together. */
+function clusterProblems(cluster: Config['cluster']): string[] {
+  const { redis, peerHost, secret, durability } = cluster;
+  const found: string[] = [];
+  const peerTls = ['peerTlsCert', 'peerTlsKey', 'peerTlsCa'] as const;
+  const missing = peerTls.filter((key) => cluster[key] === '');
+  if (missing.length > 0 && missing.length < peerTls.length) {
+    const others = peerTls.filter((key) => !missing.includes(key));
+    for (const key of missing) {
+      found.push(`cluster.${key}: must be set, because cluster.${others[0]!} is`);
+    }
+  }
+  if ((cluster.redisTlsCert === '') !== (cluster.redisTlsKey === '')) {
+    found.push('cluster.redisTlsKey: must be set together with cluster.redisTlsCert');
+  }
+  const redisTls = `${cluster.redisTlsCa}${cluster.redisTlsCert}${cluster.redisTlsKey}` !== '';
+  if (redisTls && !redis.startsWith('rediss')) {
+    found.push('cluster.redis: must begin with rediss, because cluster.redisTls... is set');
+  }
+  if (durability === 'replicated' && redis === '') {
+    found.push('cluster.redis: must be set, because cluster.durability is replicated');
+  }
+  // Whoever gets in as a node sees and sends everything.
+  if (redis !== '' && secret === '' && cluster.peerTlsCa === '' && !isLoopback(peerHost)) {
+    found.push('cluster.secret: must be set, because cluster.peerHost is not a loopback address');
+  }
+  return found;
 }
 
 interface Flags {
@@ -140,6 +169,11 @@ function parseFlags(argv: readonly string[]): Flags {
         redis: { type: 'string' },
         'peer-host': { type: 'string' },
         'peer-port': { type: 'string' },
+        'peer-tls-cert': { type: 'string' },
+        'peer-tls-key': { type: 'string' },
+        'peer-tls-ca': { type: 'string' },
+        durability: { type: 'string' },
+        replicas: { type: 'string' },
         'log-level': { type: 'string' },
         'allow-anonymous': { type: 'boolean' },
       },
@@ -235,9 +269,9 @@ class LayeredDocument {
     if (!result.success) {
       this.problems.push(...problems(result.error.issues, (path) => this.#origin(path)));
     } else {
-      for (const problem of [anonymousProblem(result.data), peerProblem(result.data)]) {
-        if (problem !== undefined) this.problems.push(problem);
-      }
+      const anonymous = anonymousProblem(result.data);
+      if (anonymous !== undefined) this.problems.push(anonymous);
+      this.problems.push(...clusterProblems(result.data.cluster));
     }
     if (this.problems.length > 0 || !result.success) throw new ConfigError(this.problems);
     return result.data;

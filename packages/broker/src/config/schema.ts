@@ -22,6 +22,8 @@ const count = () => z.int().min(1);
 const ms = () => z.int().min(1).max(2_147_483_647);
 const port = () => z.int().min(0).max(UINT16_MAX);
 const text = () => z.string().min(1);
+/** Of a file; empty: none. */
+const path = () => z.string().default('');
 
 const limits = z.strictObject({
   packetBytesMax: bytes()
@@ -262,8 +264,49 @@ export const configSchema = z.strictObject({
         .default('')
         .meta({ secret: true })
         .describe(
-          'What the nodes of a cluster know and nobody else, the same on all of them. Needed unless `cluster.peerHost` is a loopback address.',
+          'What the nodes of a cluster know and nobody else, the same on all of them. Needed unless `cluster.peerHost` is a loopback address or there is `cluster.peerTlsCa`.',
         ),
+      peerTlsCert: path().describe(
+        "PEM file with this node's certificate for TLS between nodes, in both directions; set with `cluster.peerTlsKey` and `cluster.peerTlsCa`, on all nodes or on none. Read once, at the start.",
+      ),
+      peerTlsKey: path().describe('PEM file with the key of `cluster.peerTlsCert`.'),
+      peerTlsCa: path().describe(
+        'PEM file with the authorities whose certificates are nodes. A node without one of them is refused, as sender and as receiver.',
+      ),
+      peerTlsIdentity: z
+        .enum(['cluster', 'node'])
+        .default('cluster')
+        .describe(
+          '`cluster`: every certificate of `cluster.peerTlsCa` may be any node, so that authority must sign nothing else. `node`: the common name or a DNS name of the certificate must be the `node.id`.',
+        ),
+      durability: z
+        .enum(['primary', 'replicated'])
+        .default('primary')
+        .describe(
+          'When a message counts as kept: `primary` when the primary of Redis has it, `replicated` when `cluster.replicas` replicas have confirmed it too. At `primary` a failover of Redis can lose what was acknowledged last.',
+        ),
+      replicas: z
+        .int()
+        .min(1)
+        .max(16)
+        .default(1)
+        .describe(
+          'Replicas of Redis that must confirm a write at durability `replicated`. With fewer of them connected nothing is acknowledged.',
+        ),
+      keyPrefix: z
+        .string()
+        .regex(/^[^{}\s]{1,64}$/, 'must have 1 to 64 characters, without braces and spaces')
+        .default('shoal:')
+        .describe(
+          'What every key in Redis begins with; clusters with different prefixes can share a Redis.',
+        ),
+      redisTlsCa: path().describe(
+        'PEM file with the authorities of the certificate of Redis, for `rediss`. Empty: those that Node.js knows.',
+      ),
+      redisTlsCert: path().describe(
+        'PEM file with the certificate that this node shows to Redis, when Redis asks for one.',
+      ),
+      redisTlsKey: path().describe('PEM file with the key of `cluster.redisTlsCert`.'),
     })
     .prefault({})
     .describe('The cluster: nodes that share one Redis.'),
