@@ -171,7 +171,7 @@ function logReport(logger: Logger, report: NodeReport | ClusterReport): void {
       logger.warn(report, 'a message is too large for the link to another node');
       return;
     case 'cluster.refused':
-      logger.warn(report, 'somebody was turned away at the port for nodes');
+      logger.warn(report, `turned away at the port for nodes: ${report.message}`);
       return;
     case 'cluster.serving':
       logger.info(report, 'this node is part of the cluster');

@@ -30,6 +30,7 @@ import { LocalSubscriptions } from './local-subscriptions.ts';
 import { Membership } from './membership.ts';
 import { nodeName } from './node-name.ts';
 import { Peer } from './peer.ts';
+import { RefusalReports } from './refusal-reports.ts';
 import type { Reporter } from './report.ts';
 
 export interface ClusterTimes {
@@ -192,6 +193,7 @@ class Member {
   readonly #local: LocalSubscriptions;
   readonly #burial: Burial;
   readonly #membership: Membership;
+  readonly #refused: RefusalReports;
   #server: PeerServer | undefined;
   /** By name; those with a lease. */
   readonly #peers = new Map<string, Peer>();
@@ -253,6 +255,8 @@ class Member {
         },
       },
     );
+    const tls = options.security.tls !== undefined;
+    this.#refused = new RefusalReports({ clock, report, tls });
     this.#burial = new Burial({
       state,
       store,
@@ -561,7 +565,6 @@ class Member {
   }
 
   #serverEvents(): PeerServerEvents {
-    const { report } = this.#options;
     return {
       admit: (peer) => {
         const admitted = this.#peers.has(nodeName(peer));
@@ -582,8 +585,8 @@ class Member {
       onGap: (_source, gap) => {
         this.#onGap(gap);
       },
-      onRefused: (reason, _peer, remoteAddress) => {
-        report({ event: 'cluster.refused', reason, remoteAddress });
+      onRefused: (reason, peer, remoteAddress) => {
+        this.#refused.tell(reason, peer?.id ?? '', remoteAddress);
       },
     };
   }

@@ -14,8 +14,15 @@ export type ClusterReport =
   | { readonly event: 'cluster.peer_gone'; readonly peerId: string; readonly dead: boolean }
   /** Messages for a peer that nobody waits for any longer. */
   | { readonly event: 'cluster.peer_late'; readonly peerId: string; readonly items: number }
-  /** Somebody at the port for peers was turned away. */
-  | { readonly event: 'cluster.refused'; readonly reason: string; readonly remoteAddress: string }
+  /** Somebody at the port for peers was turned away. Told once a minute for each host and reason. */
+  | {
+      readonly event: 'cluster.refused';
+      readonly reason: string;
+      /** The node that it claimed to be; '' when it did not get that far. */
+      readonly peerId: string;
+      readonly remoteAddress: string;
+      readonly message: string;
+    }
   /** What a peer sent could not be read. */
   | { readonly event: 'cluster.malformed'; readonly peerId: string; readonly message: string }
   /** A message is too large for a link: that node's clean sessions do not get it. */

@@ -139,6 +139,8 @@ test('a certificate of another authority gets nowhere, on either side', async ()
   await alice.until(() => alice.states.length > 1);
 
   for (const sender of [mallory, nobody, alice]) expect(sender.states).not.toContain('up');
+  await bob.until(() => bob.refusals.length > 1);
+  expect(new Set(bob.refusals)).toEqual(new Set(['handshake_failed']));
   expect(bob.events).toEqual([]);
   expect(impostor.events).toEqual([]);
 });

@@ -65,6 +65,7 @@ class GrpcListener implements LinkListener {
   readonly #tcp: TcpServer;
   readonly #connections = new Map<string, Connection>();
   #pendingConnections = 0;
+  #closing = false;
 
   static async listen(options: ListenOptions): Promise<GrpcListener> {
     const listener = new GrpcListener(options);
@@ -94,7 +95,11 @@ class GrpcListener implements LinkListener {
     });
     this.#grpc.register(
       LINK_PATH,
-      (call: ServerDuplexStream<Request, Buffer>) => options.onCall(call),
+      (call: ServerDuplexStream<Request, Buffer>) => {
+        const connection = this.#connections.get(call.getPeer());
+        if (connection !== undefined) connection.called = true;
+        options.onCall(call);
+      },
       asItIs,
       decodeRequest,
       'bidi',
@@ -109,6 +114,7 @@ class GrpcListener implements LinkListener {
   }
 
   async close(): Promise<void> {
+    this.#closing = true;
     this.#grpc.forceShutdown();
     for (const { socket } of this.#connections.values()) socket.destroy();
     await new Promise<void>((resolve) => this.#tcp.close(() => resolve()));
@@ -140,14 +146,19 @@ class GrpcListener implements LinkListener {
     }
     const timer = setTimeout(() => {
       this.#options.onTurnedAway('handshake_timeout', address);
+      connection.called = true;
       socket.destroy();
     }, limits.handshakeTimeoutMs);
-    const connection: Connection = { socket, timer, pending: true };
+    const connection: Connection = { socket, timer, pending: true, called: false };
     this.#pendingConnections++;
     this.#connections.set(address, connection);
     socket.once('close', () => {
       clearTimeout(connection.timer);
       if (connection.pending) this.#pendingConnections--;
+      // TLS, or what is taken for it, failed below the library. Whoever only looks whether the port is open says nothing.
+      if (!connection.called && !this.#closing && socket.bytesRead > 0) {
+        this.#options.onTurnedAway('handshake_failed', address);
+      }
       if (this.#connections.get(address) === connection) this.#connections.delete(address);
     });
     this.#injector.injectConnection(socket);
@@ -159,6 +170,8 @@ interface Connection {
   timer: NodeJS.Timeout;
   /** Has not shown who it is. */
   pending: boolean;
+  /** Has opened a stream, or was told about. */
+  called: boolean;
 }
 
 function asItIs(message: Buffer): Buffer {

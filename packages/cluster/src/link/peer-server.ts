@@ -6,7 +6,7 @@ import type { Hello, Refusal } from './messages.ts';
 import { Link, ReceiverStream } from './receiver-stream.ts';
 import type { StreamOwner } from './receiver-stream.ts';
 import type { LinkSecurity } from './security.ts';
-import type { LinkListener, LinkTransport, ListenerLimits } from './transport.ts';
+import type { LinkListener, LinkTransport, ListenerLimits, TurnedAway } from './transport.ts';
 
 export interface PeerServerLimits extends ListenerLimits {
   /** Bytes of one item, which may take several frames; a larger one ends its stream. */
@@ -45,7 +45,7 @@ export interface PeerSource {
 }
 
 /** Why a connection got no further, as a closed set; beside the peer's refusals. */
-export type ServerRefusal = Refusal | 'handshake_timeout' | 'too_many_connections';
+export type ServerRefusal = Refusal | TurnedAway;
 
 export interface PeerServerEvents {
   /** Whether this life of a node may talk to this one: it has a lease, as far as this node knows. Asked per stream. */

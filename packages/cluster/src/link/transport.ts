@@ -51,9 +51,14 @@ export interface ListenOptions {
   readonly security: LinkSecurity;
   readonly limits: ListenerLimits;
   onCall(call: IncomingCall): void;
-  /** A connection was closed that had not shown who it is. */
-  onTurnedAway(reason: 'handshake_timeout' | 'too_many_connections', remoteAddress: string): void;
+  onTurnedAway(reason: TurnedAway, remoteAddress: string): void;
 }
+
+/**
+ * Why a connection was closed that had not shown who it is. `handshake_failed`: it ended without a stream, which is what
+ * TLS does to whoever has no certificate, or has one of another authority.
+ */
+export type TurnedAway = 'handshake_timeout' | 'handshake_failed' | 'too_many_connections';
 
 export interface ListenerLimits {
   /** Bytes of one frame; a larger one ends its stream. */
