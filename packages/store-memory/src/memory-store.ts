@@ -87,6 +87,8 @@ export class MemoryStore implements StateStore {
   readonly #expiring = new TimerHeap<SessionRecord>();
   /** Wills that wait for their delay, or, once handed out, for `settleWill`. */
   readonly #wills = new TimerHeap<PendingWill>();
+  /** Wills that any claim of their client id cancels until they are due. */
+  readonly #graced = new Map<string, PendingWill>();
   /** Wills that were handed out, by uid. */
   readonly #outbox = new Map<string, PendingWill>();
   readonly #retained: RetainedMessages;
@@ -128,7 +130,10 @@ export class MemoryStore implements StateStore {
       previousToken: found?.token ?? '',
       endedIncarnation: ends ? found.incarnation : undefined,
       endedSubscriptions: ends ? subscriptionsOf(found) : NONE,
-      wills: found === undefined ? NONE : this.#willsAtClaim(found, ends, nowMs),
+      wills: [
+        ...this.#gracedAtClaim(request.clientId, nowMs),
+        ...(found === undefined ? NONE : this.#willsAtClaim(found, ends, nowMs)),
+      ],
     };
     if (owned) {
       this.#connected -= 1;
@@ -164,10 +169,16 @@ export class MemoryStore implements StateStore {
     session.unassign(nowMs);
     this.#connected -= 1;
     if (will !== undefined && !request.discardWill) {
-      const dueMs = Math.min(nowMs + will.delayInterval * 1_000, session.dueMs);
-      session.pendingWill = new PendingWill(this.#random.id(), session, will, dueMs);
-      if (dueMs <= nowMs) this.#handOut(session.pendingWill, nowMs);
-      else this.#wills.add(session.pendingWill);
+      const { willGraceMs = 0 } = request;
+      const dueMs = Math.max(
+        Math.min(nowMs + will.delayInterval * 1_000, session.dueMs),
+        nowMs + willGraceMs,
+      );
+      const pending = new PendingWill(this.#random.id(), session, will, dueMs);
+      if (willGraceMs > 0) this.#graced.set(clientId, pending);
+      else session.pendingWill = pending;
+      if (dueMs <= nowMs) this.#handOut(pending, nowMs);
+      else this.#wills.add(pending);
     }
     const wills = this.#willAtRelease(session);
     if (!session.endsWithConnection) {
@@ -367,6 +378,17 @@ export class MemoryStore implements StateStore {
     session.queue?.discard();
   }
 
+  /** The will that was released with a grace is cancelled, because the client is back in time. */
+  #gracedAtClaim(clientId: string, nowMs: number): readonly PendingWill[] {
+    const will = this.#graced.get(clientId);
+    if (will === undefined) return NONE;
+    this.#graced.delete(clientId);
+    this.#wills.remove(will);
+    if (will.dueMs > nowMs) return NONE;
+    this.#handOut(will, nowMs);
+    return [will];
+  }
+
   /** The will of the last connection is due now, or is cancelled because the client is back. */
   #willsAtClaim(session: SessionRecord, ends: boolean, nowMs: number): readonly PendingWill[] {
     const { will, pendingWill } = session;
@@ -393,6 +415,7 @@ export class MemoryStore implements StateStore {
 
   /** The caller publishes the will; when it does not settle it within the lease, somebody else gets it. */
   #handOut(will: PendingWill, nowMs: number): void {
+    if (this.#graced.get(will.clientId) === will) this.#graced.delete(will.clientId);
     will.dueMs = nowMs + WILL_LEASE_MS;
     this.#outbox.set(will.uid, will);
     this.#wills.add(will);

@@ -6,7 +6,8 @@
   KEYS[2]   subs        hash    filter -> options
   KEYS[3]   outgoing    zset    sequence of a QoS 2 entry whose PUBREC came, by order
   KEYS[4]   incoming    hash    packet id -> p or d (pending, done), then the uid
-  KEYS[5]   wills       hash    w<uid>: content, d<uid>: when it is due (again), h<uid>: who has it
+  KEYS[5]   wills       hash    w<uid>: content, d<uid>: when it is due (again), h<uid>: who has it, g<uid>: any claim
+                                cancels it until it is due
   KEYS[6]   end         hash    op, incarnation: the end of a session, by whom it was made
   KEYS[7]   ended-subs  hash    the subscriptions of that session
   KEYS[8]   queue       stream  of the incarnation expected
@@ -55,6 +56,21 @@ else
   if owned and not ends then sent_below = last_sequence(keys.queue) + 1 end
 
   due_wills = ''
+  local entries = redis.call('HGETALL', keys.wills)
+  for i = 1, #entries, 2 do
+    if string.sub(entries[i], 1, 1) == 'g' then
+      local uid = string.sub(entries[i], 2)
+      local graced = fields_of(keys.wills, 'd' .. uid, 'h' .. uid)
+      if graced['h' .. uid] == '' then
+        if tonumber(graced['d' .. uid]) <= now then
+          hand_out(keys.wills, uid, token, now, lease)
+          due_wills = uid
+        else
+          redis.call('HDEL', keys.wills, 'w' .. uid, 'd' .. uid, 'g' .. uid)
+        end
+      end
+    end
+  end
   if s.will ~= '' then
     if ends or s.will_delay == '0' then
       redis.call('HSET', keys.wills, 'w' .. s.will_uid, s.will)

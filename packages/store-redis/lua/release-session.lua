@@ -11,6 +11,7 @@
   ARGV[7]  ms in which a will that is handed out must be settled
   ARGV[8]  '1': this call was sent before, and the reply to it is wanted if it ran
   ARGV[9]  '1': the reply to the claim was not heard: what that ended is wanted
+  ARGV[10] ms for which the will is not due, and in which any claim of the client id cancels it
 
   Returns { 'other', incarnation } when the session has another incarnation than the expected one: nothing was done.
   { 'fenced' }: the token is not the owner. Otherwise
@@ -53,13 +54,19 @@ local expiry = ARGV[5] ~= '' and ARGV[5] or s.expiry
 local due = expiry ~= '4294967295' and now + tonumber(expiry) * 1000 or nil
 local below = math.max(tonumber(s.sent_below),
   math.min(tonumber(ARGV[6]), last_sequence(keys.queue) + 1))
-local uid = ''
+local uid, graced = '', ARGV[10] ~= '0'
 if s.will ~= '' and ARGV[4] == '0' then
   uid = s.will_uid
   local will_due = now + tonumber(s.will_delay) * 1000
   if due and due < will_due then will_due = due end
+  if graced then
+    will_due = math.max(will_due, now + tonumber(ARGV[10]))
+    redis.call('HSET', keys.wills, 'g' .. uid, '1')
+  end
   redis.call('HSET', keys.wills, 'w' .. uid, s.will, 'd' .. uid, decimal(will_due))
   if will_due <= now then hand_out(keys.wills, uid, token, now, ARGV[7]) end
+  -- Not a matter of this session any more.
+  if graced then uid = '' end
 end
 redis.call('HSET', keys.session, 'token', '', 'released', token, 'expiry', expiry,
   'due', due and decimal(due) or '', 'sent_below', decimal(below), 'will', '',

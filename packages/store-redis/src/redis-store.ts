@@ -364,6 +364,7 @@ export class RedisStore implements StateStore {
         discardWill: request.discardWill,
         expiryInterval: request.expiryInterval,
         sentBelow: request.sentBelow,
+        willGraceMs: request.willGraceMs ?? 0,
         willLeaseMs: WILL_LEASE_MS,
         ...repeated,
         ...session,

@@ -103,6 +103,7 @@ export const releaseSession = defineScript('release-session', {
       readonly late: boolean;
       /** The outcome of the claim is not known. */
       readonly claimUnheard: boolean;
+      readonly willGraceMs: number;
     },
   ) => keysOfSession(call),
   argv: (call, again) => [
@@ -115,6 +116,7 @@ export const releaseSession = defineScript('release-session', {
     call.willLeaseMs,
     again || call.late ? 1 : 0,
     call.claimUnheard ? 1 : 0,
+    call.willGraceMs,
   ],
   reply: (reply, { clientId }) => {
     const values = arrayOf(reply);

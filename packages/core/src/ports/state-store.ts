@@ -85,7 +85,8 @@ export interface ClaimedSession {
   /**
    * The will of the previous connection when it is due now: the caller publishes and settles it. It is due when
    * this claim ends the session, delay or not [MQTT-3.1.2-8], when it has no delay, and when the delay had passed
-   * before this claim; otherwise it is cancelled, because the client is back [MQTT-3.1.3-9].
+   * before this claim; otherwise it is cancelled, because the client is back [MQTT-3.1.3-9]. Of one that was released
+   * with a grace only the time counts.
    */
   readonly wills: readonly DueWill[];
 }
@@ -149,6 +150,12 @@ export interface ReleaseRequest {
    * node's connection): all that were appended. What an earlier connection said stays true.
    */
   readonly sentBelow: number;
+  /**
+   * The server ended the connection of a client that may be back at once: the will is not due for so many
+   * milliseconds, whatever its delay and also when the session ends before, and any claim of the client id until then
+   * cancels it. Not given: no such time.
+   */
+  readonly willGraceMs?: number;
 }
 
 /** What happened because time passed or because the session ended; the caller carries it out. */

@@ -483,6 +483,55 @@ export function describeStateStore(
         expect(topics((await store.claim(claimOf('b', 2))).wills)).toEqual(['wb']);
       }));
 
+    test.each([
+      ['of a session that goes on', { expiry: 1_000, delay: 0, cleanStart: false }],
+      ['of a clean session', { expiry: 0, delay: 0, cleanStart: true }],
+      ['of a session that a clean start ends', { expiry: 1_000, delay: 5, cleanStart: true }],
+      ['of a session that ends before', { expiry: 10, delay: 60, cleanStart: false }],
+    ])('a will with a grace %s is cancelled by a client that is back in time', (_title, will) =>
+      on(async ({ store, advance }) => {
+        const { expiry: expiryInterval, delay, cleanStart } = will;
+        await store.claim(claimOf('a', 1, { will: willOf('w', delay), expiryInterval }));
+        const released = await store.release(releaseOf('a', 1, { willGraceMs: 30_000 }));
+        expect(dueWills(released)).toEqual([]);
+        await advance(20_000);
+        expect((await store.takeDue(10)).wills).toEqual([]);
+        expect((await store.claim(claimOf('a', 2, { cleanStart }))).wills).toEqual([]);
+        await advance(100_000);
+        expect((await store.takeDue(10)).wills).toEqual([]);
+      }),
+    );
+
+    test.each([
+      ['of a session that goes on', { expiry: 1_000, delay: 0 }],
+      ['of a clean session', { expiry: 0, delay: 0 }],
+      ['with a delay that is longer', { expiry: 1_000, delay: 35 }],
+    ])('a will with a grace %s is due when that is over, once', (_title, { expiry, delay }) =>
+      on(async ({ store, advance }) => {
+        const will = willOf('w', delay);
+        await store.claim(claimOf('a', 1, { will, expiryInterval: expiry }));
+        await store.release(releaseOf('a', 1, { willGraceMs: 30_000 }));
+        await advance(25_000);
+        expect((await store.takeDue(10)).wills).toEqual([]);
+        await advance(15_000);
+        const [due] = (await store.takeDue(10)).wills;
+        expect([due?.will.topic, due?.username]).toEqual(['w', '']);
+        expect((await store.claim(claimOf('a', 2))).wills).toEqual([]);
+        await store.settleWill('a', due!.uid);
+        await advance(2 * willLeaseMs);
+        expect((await store.takeDue(10)).wills).toEqual([]);
+      }),
+    );
+
+    test('a will whose grace is over when the client comes back is due then', () =>
+      on(async ({ store, advance }) => {
+        await store.claim(claimOf('a', 1, { will: willOf('w'), expiryInterval: 0 }));
+        await store.release(releaseOf('a', 1, { willGraceMs: 30_000 }));
+        await advance(40_000);
+        expect(topics((await store.claim(claimOf('a', 2))).wills)).toEqual(['w']);
+        expect((await store.takeDue(10)).wills).toEqual([]);
+      }));
+
     test('a late release of the previous connection does not publish the will of the new one', () =>
       on(async ({ store, advance }) => {
         await store.claim(claimOf('a', 1, { will: willOf('old', 60) }));

@@ -66,6 +66,9 @@ export interface ModelSession {
 }
 
 interface ModelPendingWill extends ModelWill {
+  readonly clientId: string;
+  /** Released with a grace. */
+  graced: boolean;
   /** Incarnation of the session whose connection had the will. */
   readonly incarnation: number;
   atMs: number;
@@ -109,6 +112,13 @@ export class StateStoreModel {
       if (!takenOver && old.endsAtMs <= this.nowMs) ends = true;
     }
     const wills: string[] = [];
+    for (const will of this.#wills) {
+      if (will.clientId !== clientId || !will.graced || will.handedOut) continue;
+      if (will.atMs <= this.nowMs) wills.push(this.#handOut(will));
+    }
+    this.#wills = this.#wills.filter(
+      (will) => will.clientId !== clientId || !will.graced || will.handedOut,
+    );
     if (old !== undefined) {
       if (takenOver && old.will !== undefined) this.#startWill(old, this.nowMs);
       for (const will of this.#wills) {
@@ -149,13 +159,14 @@ export class StateStoreModel {
     readonly discardWill: boolean;
     readonly expirySeconds: number | undefined;
     readonly sentBelow: number;
+    readonly graceMs: number;
   }): ModelDue | 'fenced' {
     const session = this.#sessions.find(({ clientId }) => clientId === request.clientId);
     if (session === undefined) return 'fenced';
     if (session.owner !== request.token) {
       if (session.releasedBy !== request.token) return 'fenced';
       const again = this.#wills.filter(
-        (will) => will.incarnation === session.incarnation && will.handedOut,
+        (will) => will.incarnation === session.incarnation && will.handedOut && !will.graced,
       );
       const last = again.filter((will) => will.name === session.will?.name);
       return {
@@ -175,6 +186,8 @@ export class StateStoreModel {
     if (session.will !== undefined) {
       const afterDelayMs = this.nowMs + session.will.delaySeconds * 1_000;
       const will = this.#startWill(session, Math.min(afterDelayMs, session.endsAtMs));
+      will.graced = request.graceMs > 0;
+      will.atMs = Math.max(will.atMs, this.nowMs + request.graceMs);
       if (will.atMs <= this.nowMs) wills.push(this.#handOut(will));
     }
     const ended = session.expirySeconds === 0 ? [this.#end(session)] : [];
@@ -349,7 +362,8 @@ export class StateStoreModel {
 
   #startWill(session: ModelSession, atMs: number): ModelPendingWill {
     const will = session.will ?? { name: 'none', delaySeconds: 0 };
-    const pending = { ...will, incarnation: session.incarnation, atMs, handedOut: false };
+    const { clientId, incarnation } = session;
+    const pending = { ...will, clientId, incarnation, atMs, graced: false, handedOut: false };
     this.#wills.push(pending);
     return pending;
   }

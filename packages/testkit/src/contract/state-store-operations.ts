@@ -26,6 +26,7 @@ export type Operation =
   | ({ readonly kind: 'release'; readonly who: number; readonly discardWill: boolean } & Of & {
         readonly expiry: number | undefined;
         readonly sentBelow: number;
+        readonly graceMs: number;
       })
   | { readonly kind: 'takeDue' }
   | { readonly kind: 'settle'; readonly will: number }
@@ -116,6 +117,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
       ),
       expiry: fc.constantFrom(undefined, undefined, undefined, 0, 10, 30),
       sentBelow: fc.oneof(sequence, fc.constant(Number.MAX_SAFE_INTEGER)),
+      graceMs: fc.constantFrom(0, 0, 30_000),
     }),
   },
   { weight: 2, arbitrary: fc.constant({ kind: 'takeDue' as const }) },
@@ -230,6 +232,7 @@ class Run {
         discardWill: false,
         expiry: undefined,
         sentBelow: 1,
+        graceMs: 0,
       },
     ]),
     { kind: 'readRetained' },
@@ -375,7 +378,7 @@ class Run {
   async #release(operation: Extract<Operation, { kind: 'release' }>): Promise<Answers> {
     const clientId = clientIdOf(operation);
     const token = this.#tokens.get(clientId)?.[operation.who] ?? 'unknown';
-    const { discardWill, sentBelow } = operation;
+    const { discardWill, sentBelow, graceMs } = operation;
     // A session that began clean cannot be made to last: the core refuses that (§3.14.2.2.2).
     const mayLast = this.#model.mayLast(clientId);
     const expiry = mayLast ? operation.expiry : undefined;
@@ -385,6 +388,7 @@ class Run {
       discardWill,
       expirySeconds: expiry,
       sentBelow,
+      graceMs,
     });
     const result = await this.#harness.store.release({
       clientId,
@@ -392,6 +396,7 @@ class Run {
       discardWill,
       expiryInterval: expiry,
       sentBelow,
+      willGraceMs: graceMs,
     });
     return {
       actual: result.outcome === 'fenced' ? 'fenced' : this.#due(result),
