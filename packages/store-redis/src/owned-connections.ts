@@ -2,7 +2,7 @@ import type { NodeIdentity, OwnerToken } from '@shoalmq/core';
 import { keysOf } from './keys.ts';
 import type { Keys } from './keys.ts';
 import { sized } from './cluster-state/fact-text.ts';
-import type { RedisConnection } from './connection/redis-connection.ts';
+import type { RedisCalls } from './connection/redis-connection.ts';
 import { textHash } from './text-hash.ts';
 
 /** Sorted sets that the connections of one life of a node are spread over: it may have many. */
@@ -18,10 +18,10 @@ const PARTS = 16;
  * Sorted sets with equal scores, because they can be paged by what was read last while others remove what was read.
  */
 export class OwnedConnections {
-  readonly #redis: RedisConnection;
+  readonly #redis: RedisCalls;
   readonly #keys: Keys;
 
-  constructor(redis: RedisConnection) {
+  constructor(redis: RedisCalls) {
     this.#redis = redis;
     this.#keys = keysOf(redis.keyPrefix);
   }

@@ -81,8 +81,8 @@ export interface RedisStoreOptions {
  * The `StateStore` on Redis, shared by all nodes of a cluster. The scripts in `lua/` are where its promises are kept:
  * each checks its fence and writes in one step, and can run twice.
  *
- * A call is answered within the deadline of the connection; a rejection or `failed` means that nobody knows whether it
- * took effect.
+ * A call waits for as long as Redis is away, unless its connection has a deadline; a rejection or `failed` means that
+ * nobody knows whether it took effect.
  */
 export class RedisStore implements StateStore {
   readonly durability: 'primary' | 'replicated';

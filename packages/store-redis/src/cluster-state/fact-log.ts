@@ -1,7 +1,7 @@
 import { FACT_BUCKETS } from '@shoalmq/core';
 import type { FactChange, LogPosition, SharedFact } from '@shoalmq/core';
 import type { RedisReply } from '../connection/redis-call.ts';
-import type { RedisConnection } from '../connection/redis-connection.ts';
+import type { RedisCalls } from '../connection/redis-connection.ts';
 import { defineScript } from '../connection/script.ts';
 import { StoreError } from '../errors.ts';
 import { keysOf } from '../keys.ts';
@@ -73,7 +73,7 @@ const loadFacts = defineScript('load-facts', {
  * that came meanwhile: repeated or not, changes take effect in the order in which they were asked for.
  */
 export class FactLog {
-  readonly #redis: RedisConnection;
+  readonly #redis: RedisCalls;
   readonly #keys: Keys;
   readonly #logLengthMax: number;
   /** By bucket; the writes that are under way are not in them. */
@@ -81,7 +81,7 @@ export class FactLog {
   readonly #buckets: ReadonlyMap<string, number>;
 
   /** `logLengthMax`: changes that each bucket's log keeps at least. */
-  constructor(redis: RedisConnection, logLengthMax: number) {
+  constructor(redis: RedisCalls, logLengthMax: number) {
     this.#redis = redis;
     this.#keys = keysOf(redis.keyPrefix);
     this.#logLengthMax = logLengthMax;

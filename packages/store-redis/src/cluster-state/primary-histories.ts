@@ -1,4 +1,4 @@
-import type { RedisConnection } from '../connection/redis-connection.ts';
+import type { RedisCalls } from '../connection/redis-connection.ts';
 import { encodeCommand, PromisedCall } from '../connection/redis-call.ts';
 
 const INFO = encodeCommand(['INFO', 'replication']);
@@ -11,14 +11,14 @@ const INFO = encodeCommand(['INFO', 'replication']);
  * its replica takes over, that is seen in its first answer.
  */
 export class PrimaryHistories {
-  readonly #redis: RedisConnection;
+  readonly #redis: RedisCalls;
   /** A slot of each primary, when they were asked last. */
   #slots: readonly number[] = [];
   /** By slot of the primary, which its successor has too. */
   readonly #ids = new Map<number, string>();
   readonly #asking = new Map<number, Promise<void>>();
 
-  constructor(redis: RedisConnection) {
+  constructor(redis: RedisCalls) {
     this.#redis = redis;
   }
 

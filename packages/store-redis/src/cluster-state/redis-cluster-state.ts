@@ -9,7 +9,7 @@ import type {
   Random,
   SharedFact,
 } from '@shoalmq/core';
-import type { RedisConnection } from '../connection/redis-connection.ts';
+import type { RedisCalls, RedisConnection } from '../connection/redis-connection.ts';
 import { StoreError } from '../errors.ts';
 import { OwnedConnections } from '../owned-connections.ts';
 import { keysOf } from '../keys.ts';
@@ -28,7 +28,11 @@ export interface RedisClusterStateOptions {
    * more loads the bucket again. 10,000 by default.
    */
   readonly logLengthMax?: number;
+  /** Milliseconds after which a call has failed: whoever calls tries again, and says so. 10,000 by default. */
+  readonly deadlineMs?: number;
 }
+
+const DEADLINE_MS = 10_000;
 
 /**
  * The `ClusterState` of one node, on Redis.
@@ -44,7 +48,7 @@ export interface RedisClusterStateOptions {
  * seen with the renewal after the next at the latest.
  */
 export class RedisClusterState implements ClusterState {
-  readonly #redis: RedisConnection;
+  readonly #redis: RedisCalls;
   readonly #random: Random;
   readonly #keys: Keys;
   readonly #facts: FactLog;
@@ -53,7 +57,13 @@ export class RedisClusterState implements ClusterState {
   /** The life of this node that has had a lease. */
   #announced = '';
 
-  constructor({ redis, random, logLengthMax = 10_000 }: RedisClusterStateOptions) {
+  constructor({
+    redis: connection,
+    random,
+    logLengthMax = 10_000,
+    deadlineMs = DEADLINE_MS,
+  }: RedisClusterStateOptions) {
+    const redis = connection.within(deadlineMs);
     this.#redis = redis;
     this.#random = random;
     this.#keys = keysOf(redis.keyPrefix);

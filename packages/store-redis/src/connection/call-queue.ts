@@ -11,10 +11,6 @@ export class CallQueue {
     return this.#calls.length - this.#head;
   }
 
-  get first(): RedisCall | undefined {
-    return this.#calls[this.#head];
-  }
-
   push(call: RedisCall): void {
     this.#calls.push(call);
   }

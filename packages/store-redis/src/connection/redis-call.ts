@@ -25,7 +25,7 @@ export abstract class RedisCall {
   /** How often it was sent before. More than 0: it may have been executed. */
   attempts = 0;
   /** `performance.now()` after which it fails; set by the connection. */
-  deadlineAtMs = 0;
+  deadlineAtMs = Infinity;
   /** `onReply` or `onFailure` was called. */
   settled = false;
   /** Redis did not know the script: its source must be sent this time. */

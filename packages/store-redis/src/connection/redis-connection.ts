@@ -29,6 +29,28 @@ export interface StoreStatus {
   readonly sinceMs: number;
 }
 
+/** Where calls to Redis can be made. */
+export interface RedisCalls {
+  readonly keyPrefix: string;
+  readonly isCluster: boolean;
+  /** Slot of a key; 0 outside a cluster. */
+  slotOf(key: string): number;
+  /** Sends a call. It leaves with all others of this turn of the event loop. */
+  send(call: RedisCall): void;
+  /**
+   * Sends a command for the server that has `key`. A write must be one that may run twice.
+   *
+   * @throws StoreError when it was not answered in time, or with an error
+   */
+  command(
+    key: string,
+    args: readonly RedisArgument[],
+    options?: { readonly durable?: boolean },
+  ): Promise<RedisReply>;
+  /** One slot of each primary, so that something can be asked of every server. Empty until the servers are known. */
+  slotsOfPrimaries(): readonly number[];
+}
+
 /** Calls of one slot, which are executed in their order although some must be sent again. */
 interface Lane {
   /** Where calls under way are. */
@@ -46,11 +68,11 @@ interface Lane {
 /**
  * Sends calls to the Redis that is configured, single, behind Sentinels, or a cluster.
  *
- * Each call is answered before its deadline. Until then it is sent again whenever its reply may have been lost or the
- * server said that it cannot answer now, and calls for one slot take effect in the order in which they were made. So
- * a call may run more than once.
+ * A call is sent again whenever its reply may have been lost or the server said that it cannot answer now, until it is
+ * answered or its deadline has passed; calls for one slot take effect in the order in which they were made. So a call may
+ * run more than once. Without a deadline it waits for as long as Redis is away: whoever calls bounds what waits.
  */
-export class RedisConnection implements LinkOwner {
+export class RedisConnection implements LinkOwner, RedisCalls {
   readonly options: RedisOptions;
   readonly keyPrefix: string;
   readonly #deadlineMs: number;
@@ -60,6 +82,8 @@ export class RedisConnection implements LinkOwner {
   readonly #commits = new Map<RedisLink, ReplicationCommit>();
   readonly #lanes = new Map<number, Lane>();
   readonly #blocked = new Set<Lane>();
+  /** Calls with a deadline that are not answered. */
+  readonly #timed = new Set<RedisCall>();
   /** Address of the primary of each slot. */
   #slots: readonly (string | undefined)[] = [];
   #topologyAtMs = -Infinity;
@@ -73,7 +97,7 @@ export class RedisConnection implements LinkOwner {
   constructor(options: RedisOptions) {
     this.options = options;
     this.keyPrefix = options.keyPrefix ?? REDIS_DEFAULTS.keyPrefix;
-    this.#deadlineMs = options.deadlineMs ?? REDIS_DEFAULTS.deadlineMs;
+    this.#deadlineMs = options.deadlineMs ?? Infinity;
     this.#replyTimeoutMs = options.replyTimeoutMs ?? REDIS_DEFAULTS.replyTimeoutMs;
     if (options.mode === 'cluster') this.#learnTopology();
     else this.#link('');
@@ -95,40 +119,67 @@ export class RedisConnection implements LinkOwner {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Slot of a key; 0 outside a cluster. */
   slotOf(key: string): number {
     return this.isCluster ? slotOf(key) : 0;
   }
 
-  /** Sends a call. It leaves with all others of this turn of the event loop. */
+  /** The same connection, with another deadline in milliseconds for each call. */
+  within(deadlineMs: number): RedisCalls {
+    const { keyPrefix, isCluster } = this;
+    const send = (call: RedisCall): void => {
+      this.#send(call, deadlineMs);
+    };
+    return {
+      keyPrefix,
+      isCluster,
+      send,
+      slotOf: (key) => this.slotOf(key),
+      command: (key, args, options = {}) => {
+        const call = this.#commandCall(key, args, options);
+        send(call);
+        return call.reply;
+      },
+      slotsOfPrimaries: () => this.slotsOfPrimaries(),
+    };
+  }
+
   send(call: RedisCall): void {
+    this.#send(call, this.#deadlineMs);
+  }
+
+  command(
+    key: string,
+    args: readonly RedisArgument[],
+    options: { readonly durable?: boolean } = {},
+  ): Promise<RedisReply> {
+    const call = this.#commandCall(key, args, options);
+    this.send(call);
+    return call.reply;
+  }
+
+  #commandCall(
+    key: string,
+    args: readonly RedisArgument[],
+    { durable = false }: { readonly durable?: boolean },
+  ): PromisedCall {
+    const bytes = encodeCommand(args);
+    const name = String(args[0]).toLowerCase();
+    return new PromisedCall(name, () => bytes, { slot: this.slotOf(key), durable });
+  }
+
+  #send(call: RedisCall, deadlineMs: number): void {
     if (this.#closed) {
       call.settled = true;
       call.onFailure(new StoreError('SHOAL_STORE_CLOSED', 'the store is closed'));
       return;
     }
-    call.deadlineAtMs = performance.now() + this.#deadlineMs;
+    if (deadlineMs < Infinity) {
+      call.deadlineAtMs = performance.now() + deadlineMs;
+      this.#timed.add(call);
+    }
     this.#submit(call);
   }
 
-  /**
-   * Sends a command for the server that has `key`. A write must be one that may run twice.
-   *
-   * @throws StoreError when it was not answered in time, or with an error
-   */
-  command(
-    key: string,
-    args: readonly RedisArgument[],
-    { durable = false }: { readonly durable?: boolean } = {},
-  ): Promise<RedisReply> {
-    const bytes = encodeCommand(args);
-    const name = String(args[0]).toLowerCase();
-    const call = new PromisedCall(name, () => bytes, { slot: this.slotOf(key), durable });
-    this.send(call);
-    return call.reply;
-  }
-
-  /** One slot of each primary, so that something can be asked of every server. Empty until the servers are known. */
   slotsOfPrimaries(): readonly number[] {
     if (!this.isCluster) return [0];
     const slots = new Map<string, number>();
@@ -251,6 +302,7 @@ export class RedisConnection implements LinkOwner {
 
   #settle(call: RedisCall): void {
     call.settled = true;
+    if (call.deadlineAtMs < Infinity) this.#timed.delete(call);
   }
 
   #fail(call: RedisCall, code: StoreError['code'], message: string): void {
@@ -259,31 +311,20 @@ export class RedisConnection implements LinkOwner {
     call.onFailure(new StoreError(code, message));
   }
 
-  /** Fails the call when its deadline has passed, and says so. */
-  #expired(call: RedisCall, nowMs: number): boolean {
-    if (call.settled) return true;
-    if (nowMs < call.deadlineAtMs) return false;
+  /** Fails the call when its deadline has passed. */
+  #expire(call: RedisCall, nowMs: number): void {
+    if (nowMs < call.deadlineAtMs) return;
     const lane = this.#lane(call.slot);
     this.#fail(call, 'SHOAL_STORE_UNAVAILABLE', 'Redis did not answer in time');
     if (call.carrier !== undefined) this.#leave(lane);
-    return true;
   }
 
   #tick(): void {
     const nowMs = performance.now();
-    const expired = (call: RedisCall) => this.#expired(call, nowMs);
-    for (const [link, commit] of this.#commits) {
-      if (link.open) commit.tick(nowMs, expired);
-    }
-    for (const link of this.#links.values()) {
-      link.expire(expired);
-      link.checkSilence(nowMs, this.#replyTimeoutMs);
-    }
-    for (const lane of this.#blocked) {
-      lane.again = lane.again.filter((call) => !expired(call));
-      lane.waiting = lane.waiting.filter((call) => !expired(call));
-      this.#unblock(lane, nowMs);
-    }
+    for (const call of this.#timed) this.#expire(call, nowMs);
+    for (const [link, commit] of this.#commits) if (link.open) commit.tick(nowMs);
+    for (const link of this.#links.values()) link.checkSilence(nowMs, this.#replyTimeoutMs);
+    for (const lane of this.#blocked) this.#unblock(lane, nowMs);
     const uncertain = this.#blocked.size > 0 || this.#status.state === 'down';
     if (this.isCluster && uncertain && nowMs - this.#topologyAtMs > TOPOLOGY_MS) {
       this.#learnTopology();

@@ -83,21 +83,6 @@ export class RedisLink implements CallCarrier {
     this.#owner.refused(call, error);
   }
 
-  /** Calls that `expired` says have waited too long, oldest first; it is asked until it says no. */
-  expire(expired: (call: RedisCall) => boolean): void {
-    for (let call = this.#waiting.first; call !== undefined; call = this.#waiting.first) {
-      if (!call.settled && !expired(call)) break;
-      this.#waiting.shift();
-    }
-    // One that was sent keeps its place, because its reply may still come.
-    const first = this.#sent.first;
-    if (first === undefined || (!first.settled && !expired(first))) return;
-    for (const call of this.#sent.drain()) {
-      expired(call);
-      this.#sent.push(call);
-    }
-  }
-
   /** Gives up a connection on which nothing was heard for `replyTimeoutMs` although something should have been. */
   checkSilence(nowMs: number, replyTimeoutMs: number): void {
     const since = this.open ? this.#heardAtMs : this.#openingSinceMs;

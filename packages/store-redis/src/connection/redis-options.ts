@@ -28,7 +28,7 @@ export interface RedisOptions {
   readonly keyPrefix?: string;
   /** Database number; a Redis Cluster has only 0. */
   readonly db?: number;
-  /** Milliseconds a call may take with all its repetitions before it fails. */
+  /** Milliseconds a call may take with all its repetitions before it fails; absent: it waits for Redis. */
   readonly deadlineMs?: number;
   /** Milliseconds without a reply after which a connection is given up and its calls are sent again on a new one. */
   readonly replyTimeoutMs?: number;
@@ -41,7 +41,6 @@ export interface RedisOptions {
 /** What is used where `RedisOptions` says nothing. */
 export const REDIS_DEFAULTS = {
   keyPrefix: 'shoal:',
-  deadlineMs: 10_000,
   replyTimeoutMs: 3_000,
   reconnectMs: 500,
 } as const;

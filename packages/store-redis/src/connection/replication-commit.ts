@@ -93,11 +93,9 @@ export class ReplicationCommit implements LinkOwner {
     this.#options.lost();
   }
 
-  /** Fails the calls for which `expired` answers true, and gives up a WAIT that hangs. */
-  tick(nowMs: number, expired: (call: RedisCall) => boolean): void {
+  /** Gives up a WAIT that hangs. */
+  tick(nowMs: number): void {
     this.#link.checkSilence(nowMs, this.#options.replyTimeoutMs + WAIT_MS);
-    for (const { call } of this.#covered) expired(call);
-    this.#waiting = this.#waiting.filter(({ call }) => !expired(call));
   }
 
   close(): void {
@@ -111,7 +109,7 @@ export class ReplicationCommit implements LinkOwner {
     this.#running = true;
     const { replicas, confirmed } = this.#options;
     while (this.#waiting.length > 0 && !this.#closed) {
-      this.#covered = this.#waiting;
+      this.#covered = this.#waiting.filter(({ call }) => !call.settled);
       this.#waiting = [];
       const done = await this.#wait();
       const covered = this.#covered;

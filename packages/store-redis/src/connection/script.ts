@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { RedisArgument, RedisCall, RedisReply } from './redis-call.ts';
 import { encodeCommand, PromisedCall } from './redis-call.ts';
-import type { RedisConnection } from './redis-connection.ts';
+import type { RedisCalls } from './redis-connection.ts';
 
 /** All scripts that were defined, so that each server can be told of them before they are called. */
 const defined: Script[] = [];
@@ -63,7 +63,7 @@ export interface ScriptDefinition<Call, Result> {
 export function defineScript<Call, Result>(
   name: string,
   definition: ScriptDefinition<Call, Result>,
-): (redis: RedisConnection, call: Call) => Promise<Result> {
+): (redis: RedisCalls, call: Call) => Promise<Result> {
   const { library = [], writes } = definition;
   const script = loadScript(name, { library });
   return async (redis, call) => {
