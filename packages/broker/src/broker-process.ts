@@ -171,7 +171,10 @@ function logReport(logger: Logger, report: NodeReport | ClusterReport): void {
       logger.warn(report, 'a message is too large for the link to another node');
       return;
     case 'cluster.refused':
-      logger.warn(report, `turned away at the port for nodes: ${report.message}`);
+      // As when nodes start and stop, because leases are heard of with a delay.
+      logger[
+        report.reason === 'not_admitted' || report.reason === 'wrong_receiver' ? 'info' : 'warn'
+      ](report, `turned away at the port for nodes: ${report.message}`);
       return;
     case 'cluster.serving':
       logger.info(report, 'this node is part of the cluster');
