@@ -485,3 +485,28 @@ function bound(target: object, name: string | symbol): unknown {
   const value: unknown = Reflect.get(target, name);
   return typeof value === 'function' ? (value.bind(target) as unknown) : value;
 }
+
+test('a retained message is not acknowledged before all nodes know its topic, whoever announced that', async () => {
+  const announced: (() => void)[] = [];
+  const node = new TestNode({
+    peers: {
+      announceRetained: () => new Promise((resolve) => announced.push(resolve)),
+    },
+  });
+  const [first, second] = [await node.connect(), await node.connect()];
+  first.publish({ topic: 't', payload: 'a', qos: 1, retain: true });
+  await node.settle();
+  second.publish({ topic: 't', payload: 'b', qos: 1, retain: true });
+  await node.settle();
+  expect([...first.packets(), ...second.packets()]).toEqual([]);
+  expect(announced).toHaveLength(1);
+  announced[0]!();
+  await node.settle();
+  expect([...first.packets(), ...second.packets()].map(({ cmd }) => cmd)).toEqual([
+    'puback',
+    'puback',
+  ]);
+  second.publish({ topic: 't', payload: 'c', qos: 1, retain: true });
+  await node.settle();
+  expect(second.packets().map(({ cmd }) => cmd)).toEqual(['puback']);
+});

@@ -1,6 +1,14 @@
 import { Decoder, createPacketEncoder } from '@shoalmq/codec';
 import { Counters, DEFAULT_LIMITS, Node, noPeers } from '@shoalmq/core';
-import type { Access, Connection, Limits, NodeEvents, NodeReport, StateStore } from '@shoalmq/core';
+import type {
+  Access,
+  Connection,
+  Limits,
+  NodeEvents,
+  NodeReport,
+  Peers,
+  StateStore,
+} from '@shoalmq/core';
 import { createMemoryStore } from '@shoalmq/store-memory';
 import type { IPublishPacket } from 'mqtt-packet';
 import type { ConnectFields, PublishFields, SubscribeFields } from './byte-client.ts';
@@ -24,6 +32,8 @@ export interface TestNodeOptions {
   readonly access?: Partial<Access>;
   readonly events?: Omit<NodeEvents, 'report'>;
   readonly seed?: number;
+  /** Over those of a node that is alone. */
+  readonly peers?: Partial<Peers>;
 }
 
 /** A message to publish in the same read as others. */
@@ -60,7 +70,7 @@ export class TestNode {
       limits,
       sharedStrategy: 'round-robin',
       store: this.store,
-      peers: noPeers,
+      peers: { ...noPeers, ...options.peers },
       access: { ...everythingAllowed, ...options.access },
       clock: this.clock,
       random,

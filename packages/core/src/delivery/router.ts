@@ -54,6 +54,8 @@ export class Router {
   #runQos: QoS = 0;
   #runPublisher = '';
   #pending: PendingPublish | undefined = undefined;
+  /** Topics whose retained message is new or gone, and not every node knows that yet. */
+  readonly #announcing = new Map<string, Promise<void>>();
 
   constructor(
     context: DeliveryContext,
@@ -487,7 +489,9 @@ export class Router {
         }
         const changed =
           outcome === 'kept' ? this.#retained.add(topic) : this.#retained.delete(topic);
-        if (changed) await this.#peers.announceRetained(topic, outcome === 'kept');
+        if (changed) await this.#announceRetained(topic, outcome === 'kept');
+        // Somebody else's publish announced the topic, and not all nodes may know it yet.
+        else await this.#announcing.get(topic);
       })
       .catch(() => {
         this.#context.counters.storeErrors.retain += 1;
@@ -496,6 +500,16 @@ export class Router {
       .finally(() => {
         pending.settle();
       });
+  }
+
+  async #announceRetained(topic: string, exists: boolean): Promise<void> {
+    const announced = this.#peers.announceRetained(topic, exists);
+    this.#announcing.set(topic, announced);
+    try {
+      await announced;
+    } finally {
+      if (this.#announcing.get(topic) === announced) this.#announcing.delete(topic);
+    }
   }
 
   /** -1 while something is open; otherwise the reason code, `reasonCode` when there was nothing to wait for. */

@@ -23,6 +23,9 @@ export interface RetainedConsumer {
 
 /** Messages read and delivered in one turn of the event loop, at most. */
 const SLICE_MAX = 200;
+/** And about so many bytes of payload, judged by the slice before; the first one is small. */
+const SLICE_BYTES = 1_048_576;
+const FIRST_SLICE = 8;
 
 /**
  * Sends the retained messages of a connection's new subscriptions, one after the other, a slice per event-loop
@@ -45,7 +48,7 @@ export class RetainedDelivery {
   /** Taken from `#names` and not delivered, because the consumer had enough. */
   #left: string[] = [];
   /** How many the consumer is thought to want at a time. */
-  #slice = SLICE_MAX;
+  #slice = FIRST_SLICE;
   #running = false;
   #closed = false;
 
@@ -139,7 +142,9 @@ export class RetainedDelivery {
   }
 
   async #deliver(names: readonly string[], request: RetainedRequest): Promise<void> {
+    let bytes = 0;
     for (const message of await this.#store.readRetained(names)) {
+      bytes += message.payloadBytes;
       if (this.#closed || this.#current !== request) return;
       if (!this.#consumer.hungry) {
         // Read again when they are wanted: by then something newer may be retained, and may have been sent.
@@ -151,6 +156,7 @@ export class RetainedDelivery {
       const checked = this.#consumer.deliverRetained(message, request);
       if (checked !== undefined) await checked;
     }
-    this.#slice = Math.min(this.#slice * 2, SLICE_MAX);
+    const fitting = Math.floor((SLICE_BYTES * names.length) / Math.max(bytes, 1));
+    this.#slice = Math.max(Math.min(this.#slice * 4, SLICE_MAX, fitting), 1);
   }
 }
