@@ -1,6 +1,7 @@
 export { ProtocolError } from './errors.ts';
 export { DEFAULT_LIMITS } from './limits.ts';
 export type { Limits } from './limits.ts';
+export type { Eviction, Farewell } from './connection/eviction.ts';
 export { Node } from './node.ts';
 export type { ClientInfo, NodeEvents, NodeParts, NodeReport } from './node.ts';
 export { Connection } from './connection/connection.ts';

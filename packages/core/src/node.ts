@@ -1,4 +1,6 @@
 import { Connection } from './connection/connection.ts';
+import { Eviction } from './connection/eviction.ts';
+import type { Farewell } from './connection/eviction.ts';
 import type { DeliveryContext, Outbox, Owed } from './delivery/outbox.ts';
 import type { QueueReader } from './delivery/queue-reader.ts';
 import { Router } from './delivery/router.ts';
@@ -152,6 +154,9 @@ export class Node {
   lastTickMs = 0;
   #connectionNumber = 0;
   #takingDue = false;
+  /** Wills that are being published. */
+  #willsUnderWay = 0;
+  #retired = false;
   #persistentRoutes = 0;
 
   constructor(parts: NodeParts) {
@@ -226,6 +231,21 @@ export class Node {
   /** Ends every connection: DISCONNECT 0x8B to 5.0 clients. Wills are published as for any lost connection. */
   closeAll(): void {
     for (const connection of [...this.#open]) connection.shutDown();
+  }
+
+  /** Sends all connections away, also those that still come, at the pace of the caller. */
+  evict(farewell: Farewell): Eviction {
+    return new Eviction(this.#open, farewell, () => this.parts.clock.monotonicMs());
+  }
+
+  /** Takes on no more work of the cluster, such as wills of other nodes' clients that are due. */
+  retire(): void {
+    this.#retired = true;
+  }
+
+  /** Of the work that this node has taken on nothing is under way: no will that is to be published. */
+  get idle(): boolean {
+    return !this.#takingDue && this.#willsUnderWay === 0;
   }
 
   // What connections need of the node.
@@ -482,7 +502,7 @@ export class Node {
   }
 
   async #takeDue(): Promise<void> {
-    if (this.#takingDue) return;
+    if (this.#takingDue || this.#retired) return;
     this.#takingDue = true;
     try {
       const due = await this.parts.store.takeDue(DUE_LIMIT);
@@ -519,6 +539,7 @@ export class Node {
   }
 
   async #publishWill(due: DueWill, cause: WillCause): Promise<void> {
+    this.#willsUnderWay += 1;
     try {
       if (await this.#mayPublishWill(due)) {
         const { settle } = await this.#keep(this.#willMessage(due), due.uid);
@@ -532,6 +553,8 @@ export class Node {
     } catch (error) {
       // The will stays in the store's outbox and is handed out again.
       this.storeFailed('settleWill', error);
+    } finally {
+      this.#willsUnderWay -= 1;
     }
   }
 

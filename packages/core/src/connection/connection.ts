@@ -29,6 +29,7 @@ import type { Authentication } from './authentication.ts';
 import { IncomingPublishes } from './incoming-publishes.ts';
 import { connackProperties } from './connect.ts';
 import type { ConnectGrant } from './connect.ts';
+import type { Farewell } from './eviction.ts';
 import { Opening } from './opening.ts';
 import type { Opened } from './opening.ts';
 import { subscribe, unsubscribe } from './subscribe.ts';
@@ -96,6 +97,8 @@ export class Connection
   #feedingSinceMs = -FEEDS_ONE_MS;
   /** Does not read because the client does not take what it is owed. */
   #choked = false;
+  /** Does not read any more because the node drains. */
+  #leaving = false;
   /** When the client last acknowledged something, or had nothing to. */
   #lastProgressMs = 0;
   readonly #timer: Timer;
@@ -314,7 +317,7 @@ export class Connection
 
   onClosed(reason: 'client_eof' | 'io_error' | 'slow_consumer' | 'server'): void {
     if (this.#state !== 'closed') {
-      this.#finish(reason === 'server' ? 'io_error' : reason, {});
+      void this.#finish(reason === 'server' ? 'io_error' : reason, {});
     }
   }
 
@@ -402,7 +405,7 @@ export class Connection
   }
 
   get #readable(): boolean {
-    return !this.decodingPaused && !this.#held && !this.#choked;
+    return !this.decodingPaused && !this.#held && !this.#choked && !this.#leaving;
   }
 
   /** Reads on when there is no other reason not to. */
@@ -533,6 +536,46 @@ export class Connection
     this.close('server_shutdown', ReasonCode.ServerShuttingDown);
   }
 
+  // Eviction
+
+  /** The node drains: nothing is read any more, and what was read is brought to its end. See `Eviction`. */
+  leave(): void {
+    if (this.#state === 'closed') return;
+    this.#leaving = true;
+    this.channel.pauseReading();
+  }
+
+  /** Everything that was read has been carried out and acknowledged. */
+  get settled(): boolean {
+    if (this.#state !== 'connected') return true;
+    return !this.decodingPaused && this.#incoming!.settled;
+  }
+
+  /**
+   * Lets go of the session, with a will that waits, and only then tells the client, so that it cannot be back before.
+   * One that has no CONNACK yet is told nothing: common clients never come back from a refused one, but do from a
+   * closed socket. Resolves when the connection is on its way out.
+   */
+  async depart({ serverReference, willGraceMs }: Farewell): Promise<void> {
+    if (this.#state !== 'connected') {
+      this.close('drain', undefined);
+      return;
+    }
+    const { node, channel } = this;
+    const { packetBytesMax } = this.#grant!;
+    node.router.flush();
+    await this.#finish('drain', { willGraceMs });
+    const farewell =
+      serverReference === ''
+        ? { reasonCode: ReasonCode.ServerShuttingDown }
+        : { reasonCode: ReasonCode.UseAnotherServer, serverReference };
+    const packet = { kind: 'disconnect', ...farewell } as const;
+    if (node.parts.encoder.packet(channel, packet, this.version, packetBytesMax)) {
+      node.counters.packetsSent[PACKET_TYPES.disconnect]!++;
+    }
+    channel.end(DRAIN_MS);
+  }
+
   /** Ends the connection on behalf of an operator or an embedding program. */
   disconnect(reasonCode: number): void {
     this.close('server_shutdown', reasonCode);
@@ -570,7 +613,7 @@ export class Connection
     });
     if (!greeted) {
       // Nothing may be sent to a client that cannot have the CONNACK [MQTT-3.2.0-1].
-      this.release({ discardWill: true, sentBelow: claimed.sentBelow });
+      void this.release({ discardWill: true, sentBelow: claimed.sentBelow });
       this.refuse(ReasonCode.PacketTooLarge, 'Maximum Packet Size below CONNACK', 'protocol_error');
       return;
     }
@@ -675,6 +718,7 @@ export class Connection
   #resumeDecoding(): void {
     if (this.#state === 'closed') return;
     this.decodingPaused = false;
+    if (this.#leaving) return;
     this.channel.resumeDecoding();
     // Decoding may have come upon the next reason to wait.
     this.#readOn();
@@ -753,14 +797,14 @@ export class Connection
       });
     }
     this.channel.end(drainMs);
-    this.#finish(reason, end);
+    void this.#finish(reason, end);
   }
 
-  /** Takes the connection out of everything. Runs once. */
-  #finish(
+  /** Takes the connection out of everything. Runs once. Resolves when the session is released, or could not be. */
+  async #finish(
     reason: CloseReason,
-    end: { discardWill?: boolean; expiryInterval?: number | undefined },
-  ): void {
+    end: { discardWill?: boolean; expiryInterval?: number | undefined; willGraceMs?: number },
+  ): Promise<void> {
     const wasConnected = this.#state === 'connected';
     this.#state = 'closed';
     const { node } = this;
@@ -789,22 +833,25 @@ export class Connection
       if (target.seenAt === '') target.seenAt = undefined;
       return;
     }
-    this.release({ ...end, sentBelow });
+    await this.release({ ...end, sentBelow });
   }
 
+  /** Resolves when the store has answered, whatever it has. */
   release(end: {
     discardWill?: boolean;
     expiryInterval?: number | undefined;
     sentBelow?: number;
-  }): void {
+    willGraceMs?: number;
+  }): Promise<void> {
     const { node } = this;
-    node.parts.store
+    return node.parts.store
       .release({
         clientId: this.clientId,
         token: this.token,
         discardWill: end.discardWill ?? false,
         expiryInterval: end.expiryInterval,
         sentBelow: end.sentBelow ?? 1,
+        ...(end.willGraceMs === undefined ? {} : { willGraceMs: end.willGraceMs }),
       })
       .then(
         (result) => {

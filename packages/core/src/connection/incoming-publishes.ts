@@ -187,6 +187,11 @@ export class IncomingPublishes {
     }
   }
 
+  /** Nothing is owed to the client for what it has sent. */
+  get settled(): boolean {
+    return this.#acks === undefined || this.#acks.length === 0;
+  }
+
   /** Acknowledgements that have to wait for something. */
   get acks(): AckQueue {
     this.#acks ??= new AckQueue((slot) => {

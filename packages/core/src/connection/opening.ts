@@ -78,7 +78,7 @@ export class Opening {
     if (opening.get(connection.clientId) !== connection) return;
     opening.delete(connection.clientId);
     // Whatever CONNACK waits for may never come: the session must not stay claimed until then.
-    if (reason !== 'takeover') connection.release({ discardWill: true });
+    if (reason !== 'takeover') void connection.release({ discardWill: true });
   }
 
   async #authenticated(answer: Promise<AuthenticateResult>, grant: ConnectGrant): Promise<void> {
@@ -179,7 +179,7 @@ export class Opening {
     }
     node.carryOut({ wills: claimed.wills, ended: [] }, 'takeover');
     if (connection.closed) {
-      connection.release({ discardWill: true });
+      void connection.release({ discardWill: true });
       return;
     }
     node.opening.set(clientId, connection);
