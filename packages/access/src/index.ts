@@ -15,5 +15,12 @@ export type {
   AuthorizingClient,
   HookName,
 } from './hooks-access.ts';
+export {
+  PasswordFile,
+  PasswordFileError,
+  changePasswordFile,
+  parsePasswordFile,
+} from './password-file.ts';
+export type { PasswordHash } from './password-hash.ts';
 export { userList } from './user-list.ts';
 export type { User, UserListOptions } from './user-list.ts';
