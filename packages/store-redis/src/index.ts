@@ -6,6 +6,8 @@ export { REDIS_DEFAULTS } from './connection/redis-options.ts';
 export type { RedisAddress, RedisOptions } from './connection/redis-options.ts';
 export { StoreError } from './errors.ts';
 export type { StoreErrorCode } from './errors.ts';
+export { inspectRedis, redisWarnings } from './inspect-redis.ts';
+export type { RedisServer } from './inspect-redis.ts';
 export { OwnedConnections } from './owned-connections.ts';
 export { RedisStore, WILL_LEASE_MS } from './redis-store.ts';
 export type { RedisStoreOptions } from './redis-store.ts';
