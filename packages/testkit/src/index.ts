@@ -9,6 +9,38 @@ export type {
   PublishFields,
   SubscribeFields,
 } from './byte-client.ts';
+export { BalancerProcess, hasHaproxy } from './cluster/balancer-process.ts';
+export type { BalancedNode } from './cluster/balancer-process.ts';
+export { Device } from './cluster/device.ts';
+export type { DeviceOptions } from './cluster/device.ts';
+export {
+  DISCONNECT_NORMALLY,
+  DevicePacketReader,
+  PINGREQ,
+  encodeAcknowledgement,
+  encodeConnect,
+  encodePublish,
+  encodeSubscribe,
+} from './cluster/device-wire.ts';
+export type { DeviceLevel, DevicePacket, DeviceWill } from './cluster/device-wire.ts';
+export { checkHistory, violationSummary } from './cluster/history/check-history.ts';
+export type {
+  CheckHistoryOptions,
+  HistoryRule,
+  Violation,
+} from './cluster/history/check-history.ts';
+export { History } from './cluster/history/history.ts';
+export type {
+  HistoryFields,
+  HistoryOp,
+  HistoryPhase,
+  HistoryRecord,
+} from './cluster/history/history.ts';
+export { messagePayload, messageStamp, payloadHash } from './cluster/history/message-payload.ts';
+export type { MessageStamp } from './cluster/history/message-payload.ts';
+export { pollUntil } from './cluster/poll-until.ts';
+export { ShoalCluster } from './cluster/shoal-cluster.ts';
+export type { ShoalClusterOptions } from './cluster/shoal-cluster.ts';
 export { describeClusterState } from './contract/cluster-state-contract.ts';
 export type {
   ClusterStateContractOptions,

@@ -12,6 +12,10 @@ export const SHOAL_MAIN = fileURLToPath(new URL('../../broker/dist/main.js', imp
 const STOP_MS_MAX = 10_000;
 
 export interface ShoalProcessOptions {
+  /** TCP port for MQTT, so that a process started later can have it again; any free one unless told. */
+  readonly port?: number;
+  /** TCP port of the operations; any free one unless told. */
+  readonly httpPort?: number;
   /** Arguments of `shoal start`, after those for the ports. */
   readonly args?: readonly string[];
   /** Over the environment of this process. */
@@ -48,11 +52,16 @@ export class ShoalProcess implements AsyncDisposable {
    *
    * @throws Error with everything it printed, when it ends before.
    */
-  static async start({ args = [], env = {} }: ShoalProcessOptions = {}): Promise<ShoalProcess> {
-    const httpPort = await freePort();
+  static async start({
+    port: wanted = 0,
+    httpPort: wantedHttp,
+    args = [],
+    env = {},
+  }: ShoalProcessOptions = {}): Promise<ShoalProcess> {
+    const httpPort = wantedHttp ?? (await freePort());
     const child = spawn(
       process.execPath,
-      [SHOAL_MAIN, 'start', '--port', '0', '--http-port', String(httpPort), ...args],
+      [SHOAL_MAIN, 'start', '--port', String(wanted), '--http-port', String(httpPort), ...args],
       // Options of this process, such as those of a test runner, are not meant for the broker.
       { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: '', ...env } },
     );
@@ -79,9 +88,17 @@ export class ShoalProcess implements AsyncDisposable {
     return this.#child.pid as number;
   }
 
-  /** Ends it with SIGTERM, after ten seconds with SIGKILL; resolves with its exit code, `null` when it was killed. */
-  async stop(): Promise<number | null> {
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS_MAX);
+  /** It was not ended by anybody yet. */
+  get running(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /**
+   * Ends it with SIGTERM, after `msMax` (ten seconds) with SIGKILL; resolves with its exit code, `null` when it was
+   * killed.
+   */
+  async stop(msMax: number = STOP_MS_MAX): Promise<number | null> {
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), msMax);
     try {
       return await this.#end('SIGTERM');
     } finally {
@@ -94,13 +111,23 @@ export class ShoalProcess implements AsyncDisposable {
     await this.#end('SIGKILL');
   }
 
+  /** SIGSTOP: it does nothing until `resume`, and its sockets stay open. */
+  pause(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  /** SIGCONT. */
+  resume(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
 
   async #end(signal: NodeJS.Signals): Promise<number | null> {
     const child = this.#child;
-    if (child.exitCode === null && child.signalCode === null) {
+    if (this.running) {
       child.kill(signal);
       await once(child, 'exit');
     }
