@@ -1,7 +1,7 @@
 import { Cluster } from '@shoalmq/cluster';
 import type { ClusterHealth, ClusterReport, LinkSecurity } from '@shoalmq/cluster';
 import { noPeers } from '@shoalmq/core';
-import type { Clock, Node, Peers, Random, StateStore } from '@shoalmq/core';
+import type { Clock, Node, NodeDescriptor, Peers, Random, StateStore } from '@shoalmq/core';
 import { createMemoryStore } from '@shoalmq/store-memory';
 import type { MemoryStoreSizes } from '@shoalmq/store-memory';
 import { RedisClusterState, RedisConnection, RedisStore } from '@shoalmq/store-redis';
@@ -9,6 +9,8 @@ import type { RedisOptions } from '@shoalmq/store-redis';
 import { readPemFiles } from './config/pem-files.ts';
 import { parseRedisUrl } from './config/redis-url.ts';
 import type { Config } from './config/schema.ts';
+import { MEMORY_FACTS, RedisFacts } from './store-facts.ts';
+import type { StoreFacts } from './store-facts.ts';
 import { VERSION } from './version.ts';
 
 /** Where a node keeps its state, and whom it shares it with. */
@@ -20,7 +22,13 @@ export interface Backing {
   health(): ClusterHealth;
   /** The store answers. */
   storeUp(): boolean;
+  /** How the store is set up; never rejects. */
+  storeFacts(): Promise<StoreFacts>;
   sizes(node: Node): Omit<MemoryStoreSizes, 'willsPending'>;
+  /** Every node that has a lease, as this one knows it; none when there is no cluster. */
+  nodes(): readonly NodeDescriptor[];
+  /** Tells the other nodes that no new clients come here. */
+  announceDrain(): Promise<void>;
   /** Leaves the cluster and lets go of the store; once the connections are closed. */
   leave(): Promise<void>;
 }
@@ -82,7 +90,10 @@ function memoryBacking(
     join: () => Promise.resolve(),
     health: () => ({ ready: true, problems: [] }),
     storeUp: () => true,
+    storeFacts: () => Promise.resolve(MEMORY_FACTS),
     sizes: () => store.sizes(),
+    nodes: () => [],
+    announceDrain: () => Promise.resolve(),
     leave: () => Promise.resolve(),
   };
 }
@@ -100,6 +111,7 @@ function clusterBacking(
     readonly report: (report: ClusterReport) => void;
   },
 ): Backing {
+  const facts = new RedisFacts(redis);
   const store = new RedisStore({ redis, limits, clock, random });
   // A message and what goes with it must fit into one item.
   const itemBytesMax = Math.max(16_777_216, limits.packetBytesMax + 1_048_576);
@@ -124,6 +136,7 @@ function clusterBacking(
     },
     health: () => cluster.health(),
     storeUp: () => redis.status.state === 'up',
+    storeFacts: () => facts.read(),
     // Those of the whole cluster are not counted yet: what belongs to this node is.
     sizes: (node) => ({
       sessionsConnected: node.connections.size,
@@ -133,6 +146,8 @@ function clusterBacking(
       queuedMessages: 0,
       queuedBytes: 0,
     }),
+    nodes: () => cluster.nodes,
+    announceDrain: () => cluster.drain(),
     leave: async () => {
       await cluster.leave();
       await store.close();

@@ -1,13 +1,15 @@
-import type { ClusterReport } from '@shoalmq/cluster';
+import type { ClusterHealth, ClusterReport } from '@shoalmq/cluster';
 import type { NodeReport } from '@shoalmq/core';
 import type { Logger } from 'pino';
 import { configHash } from './config/config-hash.ts';
 import type { Config } from './config/schema.ts';
 import { createBroker } from './create-broker.ts';
 import type { Broker } from './create-broker.ts';
+import type { DrainOptions } from './drain.ts';
 import { ListenError, isListenFailure } from './listen-error.ts';
 import { startOpsServer } from './ops/http-server.ts';
 import type { HealthSource, OpsServer } from './ops/http-server.ts';
+import type { StoreFacts } from './store-facts.ts';
 import { SysTree } from './sys/sys-topics.ts';
 import { createMetrics } from './telemetry/metrics.ts';
 import type { Metrics } from './telemetry/metrics.ts';
@@ -18,8 +20,19 @@ export interface BrokerProcess {
   readonly broker: Broker;
   /** `undefined` when `http.port` is 0. */
   readonly ops: OpsServer | undefined;
-  /** Ends all connections, then the operations port. Later calls return the first one's promise. */
-  stop(): Promise<void>;
+  /** Resolves when it was stopped, by whomever. */
+  readonly stopped: Promise<void>;
+  /**
+   * Drains (see `Broker.drain`), ends all connections, leaves the cluster, and closes the operations port: the one way
+   * to end, for a signal and for an operator. Later calls return the first one's promise.
+   */
+  stop(options?: DrainOptions): Promise<void>;
+}
+
+/** How a start can be watched and given up. */
+export interface StartOptions {
+  /** Gives up while the node joins its cluster: `startBrokerProcess` rejects with its reason. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -28,17 +41,21 @@ export interface BrokerProcess {
  *
  * @throws ListenError when a port cannot be opened; nothing keeps running then.
  */
-export async function startBrokerProcess(config: Config, logger: Logger): Promise<BrokerProcess> {
-  const parts: { broker?: Broker; metrics?: Metrics } = {};
+export async function startBrokerProcess(
+  config: Config,
+  logger: Logger,
+  { signal }: StartOptions = {},
+): Promise<BrokerProcess> {
+  const parts: { health?: () => ClusterHealth; broker?: Broker; metrics?: Metrics } = {};
   let stopping: Promise<void> | undefined;
 
   const health: HealthSource = {
     isLive: () => ({ ok: true, reason: 'the event loop turns' }),
     isReady: () => {
       if (stopping !== undefined) return { ok: false, reason: 'stopping' };
-      if (parts.broker === undefined) return { ok: false, reason: 'starting' };
-      const { ready, problems } = parts.broker.health();
-      return ready ? { ok: true, reason: 'listening' } : { ok: false, reason: problems.join('; ') };
+      const { ready, problems } = parts.health?.() ?? { ready: false, problems: [] };
+      if (ready && parts.broker !== undefined) return { ok: true, reason: 'listening' };
+      return { ok: false, reason: problems.length > 0 ? problems.join('; ') : 'starting' };
     },
     isStarted: () =>
       parts.broker === undefined
@@ -78,6 +95,10 @@ export async function startBrokerProcess(config: Config, logger: Logger): Promis
     report: (report) => {
       logReport(logger, report);
     },
+    joining: (of) => {
+      parts.health = of;
+    },
+    ...(signal === undefined ? {} : { signal }),
   }).catch(async (error: unknown) => {
     await ops?.close();
     if (error instanceof ListenError || !isListenFailure(error)) throw error;
@@ -92,15 +113,23 @@ export async function startBrokerProcess(config: Config, logger: Logger): Promis
     configHash: configHash(config),
   });
   const stopSys = startSysTopics(started, config.sys.intervalSeconds, logger);
+  logStore(logger, await started.storeFacts());
+  let ended: () => void = () => undefined;
+  const stopped = new Promise<void>((resolve) => {
+    ended = resolve;
+  });
 
   return {
     broker: started,
     ops,
-    stop: () => {
+    stopped,
+    stop: (options) => {
       stopping ??= (async () => {
+        await started.drain(options);
         stopSys();
         await started.close();
         await ops?.close();
+        ended();
       })();
       return stopping;
     },
@@ -127,6 +156,23 @@ function startSysTopics(broker: Broker, intervalSeconds: number, logger: Logger)
   return () => {
     clearInterval(timer);
   };
+}
+
+/** What "kept" means here, and what in the set-up of the store makes it worth less. */
+function logStore(logger: Logger, { mode, durability, replicas, servers, warnings }: StoreFacts) {
+  const version = servers[0]?.version;
+  logger.info(
+    {
+      event: 'store.ready',
+      ...{ mode, durability },
+      ...(replicas === 0 ? {} : { replicas }),
+      ...(version === undefined ? {} : { redisVersion: version }),
+    },
+    mode === 'memory'
+      ? 'state is kept in the memory of this process'
+      : `state is kept in Redis (${mode}), durability ${durability}${replicas === 0 ? '' : ` by ${replicas}`}`,
+  );
+  for (const warning of warnings) logger.warn({ event: 'store.warning', warning }, warning);
 }
 
 function logReport(logger: Logger, report: NodeReport | ClusterReport): void {
@@ -166,6 +212,9 @@ function logReport(logger: Logger, report: NodeReport | ClusterReport): void {
       return;
     case 'cluster.peer_late':
       logger.warn(report, 'another node did not take messages in time');
+      return;
+    case 'cluster.missed':
+      logger.warn(report, 'connections ended that may miss messages of another node');
       return;
     case 'cluster.too_large':
       logger.warn(report, 'a message is too large for the link to another node');

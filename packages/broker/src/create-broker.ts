@@ -18,7 +18,10 @@ import type { ClusterHealth, ClusterReport } from '@shoalmq/cluster';
 import { createBacking } from './backing.ts';
 import { allowsAnonymous, parseConfig } from './config/load-config.ts';
 import type { Config, ConfigInput } from './config/schema.ts';
+import { Drain } from './drain.ts';
+import type { DrainOptions } from './drain.ts';
 import { ListenError, isListenFailure } from './listen-error.ts';
+import type { StoreFacts } from './store-facts.ts';
 import type { NodeLevels } from './telemetry/metrics.ts';
 
 /** What a program that embeds the broker may decide and hear about. */
@@ -69,6 +72,10 @@ export interface BrokerOptions {
    * A hook threw, rejected, or did not answer in time. The client at most sees that it was refused; the broker goes on.
    */
   readonly hookFailed?: (error: unknown, hook: string) => void;
+  /** Called before the node joins its cluster, which may take long: what `Broker.health` will be. */
+  readonly joining?: (health: () => ClusterHealth) => void;
+  /** Gives up joining the cluster: `createBroker` rejects with the reason of the signal, and nothing keeps running. */
+  readonly signal?: AbortSignal;
 }
 
 /** A running broker. */
@@ -82,10 +89,17 @@ export interface Broker {
   levels(): NodeLevels;
   /** Whether clients should be sent here, and what is wrong. A single node is always ready. */
   health(): ClusterHealth;
+  /** How the store is set up; for Redis asked now, or a few seconds ago. Never rejects. */
+  storeFacts(): Promise<StoreFacts>;
   /** Publishes a message; resolves when it is kept for all its subscribers (P1). */
   publish(message: BrokerPublish): Promise<void>;
   /** Ends a client's connection (DISCONNECT 0x98). Returns whether it was connected. */
   disconnect(clientId: string): boolean;
+  /**
+   * Lets the clients of a node of a cluster go to other nodes, as the section `drain` of the configuration says, and
+   * resolves when they are gone. A single node has nowhere to send them: nothing happens. `close` comes next.
+   */
+  drain(options?: DrainOptions): Promise<void>;
   /** Stops listening, ends all connections and resolves when they are gone. */
   close(): Promise<void>;
 }
@@ -147,7 +161,8 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
           }),
     },
   });
-  await backing.join(node).catch(async (error: unknown) => {
+  options.joining?.(() => backing.health());
+  await unlessAborted(backing.join(node), options.signal).catch(async (error: unknown) => {
     await backing.leave();
     const { peerHost: host, peerPort: port } = config.cluster;
     throw isListenFailure(error) ? new ListenError('cluster', { host, port }, error) : error;
@@ -182,6 +197,7 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
     bytes.bytesSent = listener.bytesSent;
   });
   let closing: Promise<void> | undefined;
+  let drain: Drain | undefined;
   return {
     nodeId,
     host: listener.address,
@@ -201,16 +217,24 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
         queuedMessages: sizes.queuedMessages,
         queuedBytes: sizes.queuedBytes,
         routes: node.routeCounts(),
-        state: closing === undefined ? 'serving' : 'draining',
+        state: closing === undefined && drain === undefined ? 'serving' : 'draining',
+        drainRemaining: drain?.remaining ?? 0,
         storeUp: backing.storeUp(),
       };
     },
     health: () => backing.health(),
+    storeFacts: () => backing.storeFacts(),
     publish: (message) => publish(node, message),
     disconnect: (clientId) => {
       const connection = node.connections.get(clientId);
       connection?.disconnect(ReasonCode.AdministrativeAction);
       return connection !== undefined;
+    },
+    drain: async (drainOptions) => {
+      if (backing.peers.alone || closing !== undefined) return;
+      const { drain: settings } = config;
+      drain ??= new Drain({ node, backing, listener, settings }, drainOptions);
+      await drain.over;
     },
     close: () => {
       closing ??= close(node, listener)
@@ -307,6 +331,21 @@ async function publish(node: Node, publish: BrokerPublish): Promise<void> {
     message.expiresAtMs = node.parts.clock.wallMs() + publish.messageExpiryInterval * 1000;
   }
   await node.publish(message);
+}
+
+/** Rejects with the reason of the signal when that comes first. */
+function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      reject(signal.reason as Error);
+    };
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => {
+      signal.removeEventListener('abort', abort);
+    });
+  });
 }
 
 async function close(node: Node, listener: Listener): Promise<void> {

@@ -6,3 +6,4 @@ export type {
   BrokerPublish,
   PublishedMessage,
 } from './create-broker.ts';
+export type { StoreFacts } from './store-facts.ts';
