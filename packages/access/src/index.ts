@@ -1,3 +1,5 @@
+export { Acl } from './acl.ts';
+export type { AclAction, AclRule, AclSubject } from './acl.ts';
 export { allowAll } from './allow-all.ts';
 export type { ConnectingClient } from './connecting-client.ts';
 export type {
@@ -15,6 +17,7 @@ export type {
   AuthorizingClient,
   HookName,
 } from './hooks-access.ts';
+export { AclFileError, parseMosquittoAcl } from './mosquitto-acl.ts';
 export {
   PasswordFile,
   PasswordFileError,

@@ -55,6 +55,14 @@ export type {
 } from './ports/cluster-state.ts';
 export { noPeers, nodeOfToken } from './ports/peers.ts';
 export type { Peers, Settleable, SubscriptionChange } from './ports/peers.ts';
+export { explainRoute } from './route/explanation.ts';
+export type {
+  ExplainedMessage,
+  MatchedGroup,
+  MatchedRoute,
+  Recipient,
+  RouteExplanation,
+} from './route/explanation.ts';
 export { NodeTarget } from './route/node-route.ts';
 export { SharedFacts } from './route/shared-facts.ts';
 export type { Random } from './ports/random.ts';
@@ -95,4 +103,6 @@ export type {
   StoreOperation,
   WillCause,
 } from './telemetry/counters.ts';
+export { topicFilterProblem, matches as filterMatches } from './topic/filter.ts';
+export { containsFilter, filtersOverlap } from './topic/filter-relation.ts';
 export { Topic, TopicTable } from './topic/topic.ts';
