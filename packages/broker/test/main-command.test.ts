@@ -116,6 +116,7 @@ describe('start', () => {
       .map((line) => JSON.parse(line) as { event: string; nodeId: string });
     expect(events.map(({ event }) => event)).toEqual([
       'config.loaded',
+      'store.ready',
       'broker.listening',
       'broker.stopping',
       'broker.stopped',

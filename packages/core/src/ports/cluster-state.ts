@@ -21,6 +21,10 @@ export interface NodeDescriptor extends NodeIdentity {
   /** Version of Shoal, semantic. */
   readonly version: string;
   readonly state: NodeState;
+  /** Clients that are connected to it; not told by earlier versions. */
+  readonly connections?: number;
+  /** Milliseconds since its route table was last known to be complete; -1: never yet. */
+  readonly routeLagMs?: number;
 }
 
 /** What `renewLease` learned. */

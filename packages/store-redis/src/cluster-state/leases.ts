@@ -30,7 +30,7 @@ export const renewLease = defineScript('renew-lease', {
     nodeField(self),
     sized(self.id),
     ttlMs,
-    JSON.stringify({ address: self.address, version: self.version, state: self.state }),
+    descriptorText(self),
     announced ? '1' : '0',
     newGeneration,
   ],
@@ -80,6 +80,14 @@ function parseField(field: string): NodeIdentity {
 }
 
 function parseDescriptor(text: string): Omit<NodeDescriptor, keyof NodeIdentity> {
-  const { address, version, state } = JSON.parse(text) as NodeDescriptor;
-  return { address, version, state };
+  const { address, version, state, connections, routeLagMs } = JSON.parse(text) as NodeDescriptor;
+  return {
+    ...{ address, version, state },
+    ...(connections === undefined ? {} : { connections }),
+    ...(routeLagMs === undefined ? {} : { routeLagMs }),
+  };
+}
+
+function descriptorText({ address, version, state, connections, routeLagMs }: NodeDescriptor) {
+  return JSON.stringify({ address, version, state, connections, routeLagMs });
 }
