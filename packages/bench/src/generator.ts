@@ -1,8 +1,12 @@
 import { CASES, isLoadCase } from './cases.ts';
 import { pinProcess } from './core-pinning.ts';
 import { errorMessage } from './error-message.ts';
+import { runConnectsLoad } from './load/connects-load.ts';
+import { runFailoverLoad } from './load/failover-load.ts';
+import { runFillLoad } from './load/fill-load.ts';
 import { runFlowLoad } from './load/flow-load.ts';
 import { runIdleLoad } from './load/idle-load.ts';
+import { runOfflineLoad } from './load/offline-load.ts';
 import { runRetainedLoad } from './load/retained-load.ts';
 import type { Measurement, Plan } from './measurement.ts';
 
@@ -33,6 +37,14 @@ async function run(plan: Plan): Promise<Measurement> {
       return runFlowLoad(found, plan);
     case 'idle':
       return runIdleLoad(found, plan);
+    case 'offline':
+      return runOfflineLoad(found, plan);
+    case 'connects':
+      return runConnectsLoad(found, plan);
+    case 'failover':
+      return runFailoverLoad(found, plan);
+    case 'join':
+      return runFillLoad(found, plan);
     case 'retained':
       return runRetainedLoad(found, plan);
   }

@@ -2,22 +2,32 @@ import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
-import { aedes } from './brokers/aedes.ts';
+import { aedes, aedesRedis } from './brokers/aedes.ts';
+import { IN_MEMORY } from './brokers/broker-driver.ts';
 import type { BrokerDriver, RunningBroker } from './brokers/broker-driver.ts';
 import { mosquitto } from './brokers/mosquitto.ts';
-import { shoal } from './brokers/shoal.ts';
+import { shoal, shoalCluster } from './brokers/shoal.ts';
 import { shoalCommit } from './brokers/shoal-commit.ts';
 import { CASES, isLoadCase, isPaced } from './cases.ts';
 import type { LoadCase } from './cases.ts';
 import { pinProcess } from './core-pinning.ts';
+import { measureEmptyNode, measureJoin } from './join.ts';
 import { errorMessage } from './error-message.ts';
 import type { Measurement } from './measurement.ts';
 import { parseOptions, USAGE } from './options.ts';
 import type { ExternalBroker, Options } from './options.ts';
-import { matchCostTable, memoryTable, ratioTable, resultTable } from './report.ts';
+import {
+  clusterTable,
+  goalTable,
+  matchCostTable,
+  memoryTable,
+  ratioTable,
+  resultTable,
+} from './report.ts';
 import { resultRow } from './result-row.ts';
 import type { ResultRow } from './result-row.ts';
 import { runGenerator } from './run-generator.ts';
+import type { Setup } from './setups.ts';
 import { runSubscriptions } from './subscriptions/run-subscriptions.ts';
 import type { SubscriptionFigures } from './subscriptions/subscription-figures.ts';
 
@@ -38,6 +48,24 @@ const RESULT_NOTES = [
   'a core which the two share now and then, the generator has a core of its own there, with or without',
   `\`--pin\`. Every broker is warmed up for ${String(PACED_WARM_UP_SECONDS)} s at least: they see 10,000 messages/s,`,
   'a hundredth of what the other cases send, and one of them is compiled while it runs.',
+];
+
+const CLUSTER_CASES = new Set(
+  CASES.filter((each) => isLoadCase(each) && each.setups !== undefined).map((each) => each.name),
+);
+
+const CLUSTER_NOTES = [
+  'Clusters, and what they are compared with, on the same machine. CPU is that of all nodes together, Redis has',
+  'a column of its own. `durability` says what has to survive for an acknowledged message to be kept: here the',
+  'primary, a Redis without replicas which does not write to disk. cluster-pair: publishers on one node, subscribers',
+  'on another. cluster-spread: every message crosses one of the links, with two nodes and with three.',
+  'cluster-bystander: a third node has subscriptions of which none matches; bystanderBytes is what the kernel',
+  'received on its links meanwhile, heartbeats included, for each published message. cluster-persistent: the',
+  'subscribers have persistent sessions. cluster-offline: msg/s and CPU of appending, then of the return.',
+  'cluster-connects: CPU of one CONNECT and SUBSCRIBE, and of one CONNECT to a session that exists.',
+  'cluster-failover: from a kill on, per client; p50 and p99 from connecting to CONNACK; routeChanges are entries in',
+  'the logs of routes in Redis until after the burial. cluster-join: bytes in use after a collection, without',
+  'those of a node that joins an empty cluster.',
 ];
 
 const RATIO_NOTES = [
@@ -63,10 +91,10 @@ process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: readonly string[]): Promise<number> {
   let options: Options | undefined;
-  let drivers: readonly BrokerDriver[];
+  let cells: readonly Cell[];
   try {
     options = parseOptions(args);
-    drivers = options?.cases.some(isLoadCase) === true ? selectDrivers(options) : [];
+    cells = options === undefined ? [] : selectCells(options);
   } catch (error) {
     process.stderr.write(`${errorMessage(error)}\n`);
     return 2;
@@ -75,13 +103,13 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(`${USAGE}\n`);
     return 0;
   }
-  const loads = options.cases.filter(isLoadCase);
-  if (loads.length > 0 && drivers.length === 0) return 1;
-  const rows = await measureAll(options, loads, drivers);
+  if (options.cases.some(isLoadCase) && cells.length === 0) return 1;
+  const rows = await measureAll(options, cells);
   const figures: SubscriptionFigures[] = [];
   for (const each of options.cases) {
     if (each.kind === 'subscriptions') figures.push(await runSubscriptions(each));
   }
+  const drivers = [...new Set(cells.flatMap((cell) => cell.drivers))];
   const text = await describe(args, drivers, { rows, figures });
   process.stdout.write(`\n${text}`);
   if (options.json) process.stdout.write(`\n${JSON.stringify(rows, undefined, 2)}\n`);
@@ -91,7 +119,38 @@ async function main(args: readonly string[]): Promise<number> {
   return rows.some((row) => row.measurement === undefined) ? 1 : 0;
 }
 
-/** The brokers that were asked for and can be started; says which cannot. */
+/** A case and the brokers on which it is measured. */
+interface Cell {
+  readonly each: LoadCase;
+  readonly drivers: readonly BrokerDriver[];
+}
+
+/** The cases that were asked for, with the brokers that were asked for and can be started; says which cannot. */
+function selectCells(options: Options): Cell[] {
+  const loads = options.cases.filter(isLoadCase);
+  const single = loads.some(({ setups }) => setups === undefined)
+    ? startable(selectDrivers(options))
+    : [];
+  const setups = new Set(loads.flatMap((each) => each.setups ?? []));
+  const bySetup = new Map<Setup, BrokerDriver>();
+  for (const setup of setups) {
+    if (!options.brokers.includes(setup.broker)) continue;
+    const [driver] = startable([driverOf(setup)]);
+    if (driver !== undefined) bySetup.set(setup, driver);
+  }
+  return loads
+    .map((each) => ({
+      each,
+      drivers: each.setups?.flatMap((setup) => bySetup.get(setup) ?? []) ?? single,
+    }))
+    .filter(({ drivers }) => drivers.length > 0);
+}
+
+function driverOf({ name, broker, nodes, redis }: Setup): BrokerDriver {
+  if (broker === 'aedes') return aedesRedis({ name, nodes });
+  return redis ? shoalCluster({ name, root, nodes }) : shoal({ name, root });
+}
+
 function selectDrivers(options: Options): BrokerDriver[] {
   const drivers = options.brokers.map((name) => {
     if (name === 'mosquitto') {
@@ -101,6 +160,10 @@ function selectDrivers(options: Options): BrokerDriver[] {
   });
   if (options.compare !== undefined) drivers.push(shoalCommit(root, options.compare));
   drivers.push(...options.external.map(alreadyRunning));
+  return drivers;
+}
+
+function startable(drivers: readonly BrokerDriver[]): BrokerDriver[] {
   return drivers.filter((driver) => {
     const reason = driver.missing();
     if (reason !== undefined) process.stderr.write(`${driver.name} is left out: ${reason}\n`);
@@ -108,25 +171,25 @@ function selectDrivers(options: Options): BrokerDriver[] {
   });
 }
 
+function hasPayload(each: LoadCase): boolean {
+  return ['flow', 'retained', 'offline'].includes(each.kind);
+}
+
 function alreadyRunning({ name, port, pid }: ExternalBroker): BrokerDriver {
   return {
     name,
+    durability: IN_MEMORY,
     missing: () => undefined,
     version: () => Promise.resolve('already running'),
-    start: () => Promise.resolve({ port, pid, stop: () => Promise.resolve() }),
+    start: () => Promise.resolve({ nodes: [{ port, pid }], stop: () => Promise.resolve() }),
   };
 }
 
 /** All cells of the table; within a cell's repetitions the brokers take turns, so noise hits all. */
-async function measureAll(
-  options: Options,
-  cases: readonly LoadCase[],
-  drivers: readonly BrokerDriver[],
-): Promise<ResultRow[]> {
+async function measureAll(options: Options, cells: readonly Cell[]): Promise<ResultRow[]> {
   const rows: ResultRow[] = [];
-  for (const each of cases) {
-    // An idle connection has no payload.
-    const payloads = each.kind === 'idle' ? options.payloads.slice(0, 1) : options.payloads;
+  for (const { each, drivers } of cells) {
+    const payloads = hasPayload(each) ? options.payloads : options.payloads.slice(0, 1);
     for (const payloadBytes of payloads) {
       const results = drivers.map((driver) => ({
         driver,
@@ -149,8 +212,9 @@ async function measureAll(
       }
       for (const { driver, measurements, failures } of results) {
         const caseName = each.name;
+        const { name: broker, durability } = driver;
         rows.push(
-          resultRow({ caseName, payloadBytes, broker: driver.name, measurements, failures }),
+          resultRow({ caseName, payloadBytes, broker, durability, measurements, failures }),
         );
       }
     }
@@ -172,11 +236,17 @@ async function measure(
     : options.warmUpSeconds;
   try {
     broker = await driver.start();
-    if (pin) await pinProcess(broker.pid, 'broker');
-    return await runGenerator({
+    const { nodes, redis } = broker;
+    if (pin) {
+      for (const { pid } of [...nodes, ...(redis === undefined ? [] : [redis])]) {
+        await pinProcess(pid, 'broker');
+      }
+    }
+    const emptyBytes = each.kind === 'join' ? await measureEmptyNode(broker) : 0;
+    const measurement = await runGenerator({
       caseName: each.name,
-      port: broker.port,
-      pid: broker.pid,
+      nodes,
+      ...(redis === undefined ? {} : { redis }),
       payloadBytes,
       level: options.level,
       window: options.window,
@@ -184,6 +254,8 @@ async function measure(
       measureMs: options.seconds * 1000,
       pin,
     });
+    if (each.kind !== 'join') return measurement;
+    return await measureJoin(broker, { routes: each.routes, emptyBytes, measurement });
   } finally {
     await broker?.stop();
   }
@@ -216,17 +288,25 @@ async function describe(
       async (driver) => `${driver.name} ${await driver.version()}`,
     ),
   );
+  // Setups of one broker have one version: the first name stands for them.
+  const names = versions.map((text) => text.slice(text.indexOf(' ')));
+  const different = versions.filter((_, index) => names.indexOf(names[index] ?? '') === index);
   const processors = cpus();
   const lines = [
     `- date: ${new Date().toISOString().slice(0, 10)}`,
     `- command: \`${['npm run bench --', ...args].join(' ')}\``,
-    `- versions: ${[`Node.js ${process.version}`, ...versions].join(', ')}`,
+    `- versions: ${[`Node.js ${process.version}`, ...different].join(', ')}`,
     `- machine: ${String(processors.length)} cores, ${processors[0]?.model ?? 'unknown CPU'}; ` +
       'brokers and generator are processes on it, connected over loopback',
   ];
-  if (rows.length > 0) lines.push('', ...RESULT_NOTES, '', resultTable(rows));
-  const ratios = ratioTable(rows, PACED_CASES);
+  const single = rows.filter((row) => !CLUSTER_CASES.has(row.caseName));
+  const cluster = rows.filter((row) => CLUSTER_CASES.has(row.caseName));
+  if (single.length > 0) lines.push('', ...RESULT_NOTES, '', resultTable(single));
+  const ratios = ratioTable(single, PACED_CASES);
   if (ratios !== '') lines.push('', ...RATIO_NOTES, '', ratios);
+  if (cluster.length > 0) lines.push('', ...CLUSTER_NOTES, '', clusterTable(cluster));
+  const goals = goalTable(cluster);
+  if (goals !== '') lines.push('', goals);
   if (figures.length > 0) {
     lines.push('', ...SUBSCRIPTION_NOTES, '', memoryTable(figures), '', matchCostTable(figures));
   }

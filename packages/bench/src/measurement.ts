@@ -1,11 +1,12 @@
+import type { RunningNode, RunningRedis } from './brokers/broker-driver.ts';
 import type { ProtocolLevel } from './wire.ts';
 
 /** One run of one case against one running broker: what the generator process is told to do. */
 export interface Plan {
   readonly caseName: string;
-  readonly port: number;
-  /** The broker's process, whose CPU time and memory are read from /proc. */
-  readonly pid: number;
+  /** The broker's processes, whose CPU time and memory are read from /proc. */
+  readonly nodes: readonly [RunningNode, ...RunningNode[]];
+  readonly redis?: RunningRedis;
   readonly payloadBytes: number;
   readonly level: ProtocolLevel;
   /** How many messages a publisher may have sent that are not settled yet. */
@@ -19,12 +20,14 @@ export interface Plan {
 /** What one run gave. Rates and times are of the steady phase; losses are of the whole run. */
 export interface Measurement {
   readonly deliveredPerSecond: number;
-  /** Broker CPU time per delivered message: both, and split as the kernel splits it. */
+  /** CPU time of all nodes of the broker per delivered message: both, and split as the kernel splits it. */
   readonly brokerCpuUs: number;
   readonly brokerUserUs: number;
   readonly brokerSystemUs: number;
   /** How busy the broker was, in percent of one core. */
   readonly brokerCpuPercent: number;
+  /** CPU time of the broker's Redis per delivered message; NaN without one. */
+  readonly redisCpuUs: number;
   readonly latencyP50Us: number;
   readonly latencyP99Us: number;
   readonly residentBytes: number;
@@ -50,6 +53,7 @@ export const EMPTY_MEASUREMENT: Measurement = {
   brokerUserUs: Number.NaN,
   brokerSystemUs: Number.NaN,
   brokerCpuPercent: Number.NaN,
+  redisCpuUs: Number.NaN,
   latencyP50Us: Number.NaN,
   latencyP99Us: Number.NaN,
   residentBytes: Number.NaN,

@@ -44,6 +44,11 @@ export function readResidentBytes(pid: number): number {
   return parseResidentBytes(readFileSync(`/proc/${String(pid)}/status`, 'latin1'));
 }
 
+/** The resident memory of all nodes of a broker together, in bytes. */
+export function readAllResidentBytes(nodes: readonly { readonly pid: number }[]): number {
+  return nodes.reduce((total, { pid }) => total + readResidentBytes(pid), 0);
+}
+
 /** Takes VmRSS out of `/proc/<pid>/status`. */
 export function parseResidentBytes(status: string): number {
   const match = /^VmRSS:\s+(\d+) kB$/m.exec(status);

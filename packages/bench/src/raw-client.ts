@@ -85,15 +85,22 @@ export class RawClient {
     });
   }
 
-  /** Opens a connection and a clean session; rejects when the broker refuses it. */
+  /**
+   * Opens a connection with a clean session, or with a persistent one that goes on if there is one; rejects when the
+   * broker refuses it.
+   */
   static async connect(options: {
     readonly port: number;
     readonly clientId: string;
     readonly level: ProtocolLevel;
     readonly keepAliveSeconds: number;
+    readonly persistent?: boolean;
     readonly sink: PacketSink;
+    /** Gets the client before any packet comes: a session that goes on may have messages at once. */
+    readonly attach?: (client: RawClient) => void;
   }): Promise<RawClient> {
     const client = new RawClient(options);
+    options.attach?.(client);
     try {
       const connack = client.#control(2);
       client.write(encodeConnect(options));

@@ -1,32 +1,46 @@
-import type { MeasurementField } from './measurement.ts';
+import { EMPTY_MEASUREMENT } from './measurement.ts';
+import type { Measurement, MeasurementField } from './measurement.ts';
 import type { ResultRow } from './result-row.ts';
 import type { SubscriptionFigures } from './subscriptions/subscription-figures.ts';
-import { SUBSCRIPTION_BYTES_MAX, TARGETS } from './targets.ts';
+import { GOALS, SUBSCRIPTION_BYTES_MAX, TARGETS } from './targets.ts';
+import type { Goal } from './targets.ts';
 
 /** The measurements as a Markdown table, aligned so that it also reads well on a terminal. */
 export function resultTable(rows: readonly ResultRow[]): string {
-  const header = [
-    'case',
-    'payload',
-    'broker',
-    'msg/s',
-    'CPU us/msg',
-    '(range)',
-    'user',
-    'system',
-    'broker CPU %',
-    'p50 ms',
-    'p99 ms',
-    'RSS MB',
-    'lost',
-    'dup',
-    'order',
-    'gen us/msg',
-    'gen CPU %',
-    'others CPU %',
-    'also',
-  ];
-  return table(header, rows.map(resultCells));
+  return columnTable(
+    RESULT_COLUMNS.filter(({ of }) => of !== 'cluster'),
+    rows,
+  );
+}
+
+/** The measurements of clusters as a Markdown table, with the columns that only they need. */
+export function clusterTable(rows: readonly ResultRow[]): string {
+  return columnTable(RESULT_COLUMNS, rows);
+}
+
+/** What we want of clusters beside what was measured, as a Markdown table; empty when nothing of it was. */
+export function goalTable(rows: readonly ResultRow[], goals: readonly Goal[] = GOALS): string {
+  const lines: string[][] = [];
+  for (const { caseName, what, most, least, value } of goals) {
+    const ofCase = rows.filter((row) => row.caseName === caseName);
+    for (const payloadBytes of new Set(ofCase.map((row) => row.payloadBytes))) {
+      const found = value(
+        (setup) =>
+          ofCase.find((row) => row.payloadBytes === payloadBytes && row.broker === setup)
+            ?.measurement,
+      );
+      if (Number.isNaN(found)) continue;
+      const met = found <= (most ?? Infinity) && found >= (least ?? -Infinity);
+      const target =
+        most === undefined
+          ? `>= ${String(least)}`
+          : `<= ${Number.isInteger(most) ? String(most) : shorten(most)}`;
+      const verdict = met ? 'yes' : 'NO';
+      lines.push([caseName, String(payloadBytes), what, shorten(found), target, verdict]);
+    }
+  }
+  if (lines.length === 0) return '';
+  return table(['case', 'payload', 'figure', 'measured', 'target', 'met'], lines);
 }
 
 /**
@@ -85,33 +99,60 @@ export function matchCostTable(figures: readonly SubscriptionFigures[]): string 
   return table(['other filters', 'with wildcards %', 'us/match'], lines);
 }
 
-function resultCells(row: ResultRow): string[] {
-  const head = [row.caseName, String(row.payloadBytes), row.broker];
-  const found = row.measurement;
-  if (found === undefined) {
-    return [...head, ...Array.from({ length: 15 }, () => '-'), row.failures.join('; ')];
-  }
-  const [least, most] = row.brokerCpuUsRange;
-  const also = Object.entries(found.figures).map(([name, value]) => `${name} ${shorten(value)}`);
-  return [
-    ...head,
-    Number.isNaN(found.deliveredPerSecond) ? '-' : found.deliveredPerSecond.toFixed(0),
-    shorten(found.brokerCpuUs),
-    row.runs > 1 && !Number.isNaN(least) ? `${shorten(least)}..${shorten(most)}` : '-',
-    shorten(found.brokerUserUs),
-    shorten(found.brokerSystemUs),
-    shorten(found.brokerCpuPercent),
-    shorten(found.latencyP50Us / 1000),
-    shorten(found.latencyP99Us / 1000),
-    shorten(found.residentBytes / 2 ** 20),
-    String(found.lost),
-    String(found.duplicates),
-    String(found.outOfOrder),
-    shorten(found.generatorCpuUs),
-    shorten(found.generatorCpuPercent),
-    shorten(found.otherCpuPercent),
-    [...also, ...row.failures.map((failure) => `FAILED RUN: ${failure}`)].join(', '),
-  ];
+interface Column {
+  readonly title: string;
+  /** The only table that has this column. */
+  readonly of?: 'cluster';
+  /** Of a row that has a measurement. */
+  readonly cell: (found: Measurement, row: ResultRow) => string;
+  /** Also of a row without. */
+  readonly head?: true;
+}
+
+const RESULT_COLUMNS: readonly Column[] = [
+  { title: 'case', head: true, cell: (_, { caseName }) => caseName },
+  { title: 'payload', head: true, cell: (_, { payloadBytes }) => String(payloadBytes) },
+  { title: 'broker', head: true, cell: (_, { broker }) => broker },
+  { title: 'durability', of: 'cluster', head: true, cell: (_, { durability }) => durability },
+  {
+    title: 'msg/s',
+    cell: ({ deliveredPerSecond }) =>
+      Number.isNaN(deliveredPerSecond) ? '-' : deliveredPerSecond.toFixed(0),
+  },
+  { title: 'CPU us/msg', cell: ({ brokerCpuUs }) => shorten(brokerCpuUs) },
+  {
+    title: '(range)',
+    cell: (_, { runs, brokerCpuUsRange: [least, most] }) =>
+      runs > 1 && !Number.isNaN(least) ? `${shorten(least)}..${shorten(most)}` : '-',
+  },
+  { title: 'user', cell: ({ brokerUserUs }) => shorten(brokerUserUs) },
+  { title: 'system', cell: ({ brokerSystemUs }) => shorten(brokerSystemUs) },
+  { title: 'Redis us/msg', of: 'cluster', cell: ({ redisCpuUs }) => shorten(redisCpuUs) },
+  { title: 'broker CPU %', cell: ({ brokerCpuPercent }) => shorten(brokerCpuPercent) },
+  { title: 'p50 ms', cell: ({ latencyP50Us }) => shorten(latencyP50Us / 1000) },
+  { title: 'p99 ms', cell: ({ latencyP99Us }) => shorten(latencyP99Us / 1000) },
+  { title: 'RSS MB', cell: ({ residentBytes }) => shorten(residentBytes / 2 ** 20) },
+  { title: 'lost', cell: ({ lost }) => String(lost) },
+  { title: 'dup', cell: ({ duplicates }) => String(duplicates) },
+  { title: 'order', cell: ({ outOfOrder }) => String(outOfOrder) },
+  { title: 'gen us/msg', cell: ({ generatorCpuUs }) => shorten(generatorCpuUs) },
+  { title: 'gen CPU %', cell: ({ generatorCpuPercent }) => shorten(generatorCpuPercent) },
+  { title: 'others CPU %', cell: ({ otherCpuPercent }) => shorten(otherCpuPercent) },
+];
+
+function columnTable(columns: readonly Column[], rows: readonly ResultRow[]): string {
+  const lines = rows.map((row) => {
+    const { measurement, failures } = row;
+    const found = measurement ?? EMPTY_MEASUREMENT;
+    const cells = columns.map(({ cell, head }) =>
+      measurement === undefined && head !== true ? '-' : cell(found, row),
+    );
+    const also = Object.entries(found.figures).map(([name, value]) => `${name} ${shorten(value)}`);
+    const failed =
+      measurement === undefined ? failures : failures.map((failure) => `FAILED RUN: ${failure}`);
+    return [...cells, [...also, ...failed].join(measurement === undefined ? '; ' : ', ')];
+  });
+  return table([...columns.map(({ title }) => title), 'also'], lines);
 }
 
 /** A figure of another broker in the case of `row`, divided by that of `row`. */

@@ -6,6 +6,7 @@ export interface ResultRow {
   readonly caseName: string;
   readonly payloadBytes: number;
   readonly broker: string;
+  readonly durability: string;
   readonly runs: number;
   /** Medians; losses are sums, because a loss in any run counts. Undefined when no run succeeded. */
   readonly measurement: Measurement | undefined;
@@ -19,6 +20,7 @@ export function resultRow(options: {
   readonly caseName: string;
   readonly payloadBytes: number;
   readonly broker: string;
+  readonly durability: string;
   readonly measurements: readonly Measurement[];
   readonly failures: readonly string[];
 }): ResultRow {
@@ -41,6 +43,7 @@ function combine(measurements: readonly Measurement[]): Measurement {
     brokerUserUs: median(of('brokerUserUs')),
     brokerSystemUs: median(of('brokerSystemUs')),
     brokerCpuPercent: median(of('brokerCpuPercent')),
+    redisCpuUs: median(of('redisCpuUs')),
     latencyP50Us: median(of('latencyP50Us')),
     latencyP99Us: median(of('latencyP99Us')),
     residentBytes: median(of('residentBytes')),

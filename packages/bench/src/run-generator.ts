@@ -6,8 +6,8 @@ import { stopChild, track } from './child-processes.ts';
 import type { GeneratorReply } from './generator.ts';
 import type { Measurement, Plan } from './measurement.ts';
 
-/** Beyond warm-up and measuring: connecting, subscribing, storing, draining. */
-const OTHER_MS_MAX = 150_000;
+/** Beyond warm-up and measuring: connecting, subscribing, storing, filling, draining. */
+const OTHER_MS_MAX = 300_000;
 const OWN_END_MS_MAX = 2_000;
 
 /**

@@ -15,17 +15,20 @@ const NO_RECEIVE_MAXIMUM = 65_535;
 /** PINGREQ, the same in all versions. */
 export const PINGREQ = Buffer.from([0xc0, 0x00]);
 
-/** A CONNECT for a clean session without credentials. */
+/** A CONNECT for a clean session, or one that does not end by itself, without credentials. */
 export function encodeConnect(options: {
   readonly clientId: string;
   readonly level: ProtocolLevel;
   readonly keepAliveSeconds: number;
+  readonly persistent?: boolean;
 }): Buffer {
+  const persistent = options.persistent === true;
+  const properties = persistent ? [5, 0x11, 0xff, 0xff, 0xff, 0xff] : [0];
   const id = Buffer.from(options.clientId);
   const body = Buffer.concat([
-    Buffer.from([0, 4, 0x4d, 0x51, 0x54, 0x54, options.level, 0x02]),
+    Buffer.from([0, 4, 0x4d, 0x51, 0x54, 0x54, options.level, persistent ? 0 : 2]),
     uint16(options.keepAliveSeconds),
-    options.level === 5 ? Buffer.from([0]) : Buffer.alloc(0),
+    options.level === 5 ? Buffer.from(properties) : Buffer.alloc(0),
     uint16(id.length),
     id,
   ]);

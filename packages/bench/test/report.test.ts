@@ -10,6 +10,7 @@ function row(broker: string, ...costsUs: number[]): ResultRow {
     caseName: 'pair-qos0',
     payloadBytes: 64,
     broker,
+    durability: 'memory',
     measurements: costsUs.map((brokerCpuUs) => ({ ...EMPTY_MEASUREMENT, brokerCpuUs, lost: 1 })),
     failures: costsUs.length === 0 ? ['refused'] : [],
   });
@@ -44,7 +45,7 @@ test('where messages are paced, p99 is compared with that of Mosquitto', () => {
   const paced = (broker: string, latencyP99Us: number): ResultRow => {
     const measurement = { ...EMPTY_MEASUREMENT, brokerCpuUs: 1, latencyP99Us };
     const all = { payloadBytes: 64, measurements: [measurement], failures: [] };
-    return resultRow({ caseName: 'trickle-qos0', broker, ...all });
+    return resultRow({ caseName: 'trickle-qos0', broker, durability: 'memory', ...all });
   };
   const verdict = (shoalUs: number) =>
     ratioTable(

@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 
 import { startProcess } from '../child-processes.ts';
 import { onExit } from '../exit-cleanup.ts';
+import { IN_MEMORY } from './broker-driver.ts';
 import type { BrokerDriver } from './broker-driver.ts';
 import { accepting, freePort } from './ports.ts';
 
@@ -24,6 +25,7 @@ const BINARY = '/usr/sbin/mosquitto';
 export function mosquitto(options: { readonly inflight: number }): BrokerDriver {
   return {
     name: 'mosquitto',
+    durability: IN_MEMORY,
     missing: () =>
       existsSync(BINARY) ? undefined : `${BINARY} is missing: apt-get install mosquitto`,
     version: describeVersion,
@@ -45,8 +47,7 @@ export function mosquitto(options: { readonly inflight: number }): BrokerDriver 
           throw error;
         }
         return {
-          port,
-          pid: started.pid,
+          nodes: [{ port, pid: started.pid }],
           stop: async () => {
             await started.stop();
             remove();

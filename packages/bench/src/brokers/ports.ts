@@ -22,8 +22,12 @@ export function freePort(): Promise<number> {
 }
 
 /** Resolves when the port accepts connections; rejects when the process ends or is too slow. */
-export async function accepting(port: number, started: StartedProcess): Promise<void> {
-  const deadlineMs = performance.now() + START_MS_MAX;
+export async function accepting(
+  port: number,
+  started: StartedProcess,
+  startMsMax = START_MS_MAX,
+): Promise<void> {
+  const deadlineMs = performance.now() + startMsMax;
   while (performance.now() < deadlineMs) {
     if (await Promise.race([accepts(port), started.ended])) return;
     await Promise.race([delay(RETRY_MS), started.ended]);

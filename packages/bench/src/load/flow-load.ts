@@ -3,15 +3,19 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { FlowCase } from '../cases.ts';
 import { nowUs } from '../clock.ts';
 import type { Measurement, Plan } from '../measurement.ts';
-import { readResidentBytes } from '../process-usage.ts';
+import { readAllResidentBytes } from '../process-usage.ts';
 import { ignorePackets, RawClient } from '../raw-client.ts';
+import type { PacketSink } from '../raw-client.ts';
 import { sum } from '../statistics.ts';
 import { connectAll } from './connect-all.ts';
 import { DeliveryMeter } from './delivery-meter.ts';
 import { otherFilters, ROTATING_FILTERS, rotatingTopics } from './filters.ts';
+import { readReceivedBytes } from './link-bytes.ts';
+import { nodeOfPublisher, nodeOfSubscriber } from './placement.ts';
 import { Publisher } from './publisher.ts';
 import { Subscriber } from './subscriber.ts';
 import { perMessage, startUsageWindow } from './usage-window.ts';
+import { sendWindowed } from './windowed-sender.ts';
 
 const STALL_MS = 2_000;
 const DRAIN_MS_MAX = 60_000;
@@ -27,14 +31,16 @@ export async function runFlowLoad(flow: FlowCase, plan: Plan): Promise<Measureme
   const watch = load.watchForStalls();
   try {
     await load.alive(delay(plan.warmUpMs));
+    const linkBytesBefore = await load.bystanderLinkBytes();
     const deliveredBefore = load.meter.delivered;
-    const usage = startUsageWindow(plan.pid);
+    const usage = startUsageWindow(plan);
     load.meter.recording = true;
     await load.alive(delay(plan.measureMs));
     const used = usage();
     load.meter.recording = false;
     const delivered = load.meter.delivered - deliveredBefore;
-    const residentBytes = readResidentBytes(plan.pid);
+    const linkBytes = (await load.bystanderLinkBytes()) - linkBytesBefore;
+    const residentBytes = readAllResidentBytes(plan.nodes);
     sender.stop();
     await load.alive(load.drained());
     if (delivered === 0) throw new Error('nothing was delivered in the measured phase');
@@ -45,7 +51,10 @@ export async function runFlowLoad(flow: FlowCase, plan: Plan): Promise<Measureme
       latencyP99Us: load.meter.latencies.quantileUs(0.99),
       residentBytes,
       ...load.losses(),
-      figures: watch.stalls() > 0 ? { stalls: watch.stalls() } : {},
+      figures: {
+        ...(watch.stalls() > 0 ? { stalls: watch.stalls() } : {}),
+        ...(flow.bystander === true ? { bystanderBytes: linkBytes / delivered } : {}),
+      },
     };
   } finally {
     sender.stop();
@@ -76,6 +85,7 @@ class FlowLoad {
       const publishers = flow.shape === 'pair' ? [index] : everyone;
       this.#subscribers.push(new Subscriber(this.meter, publishers));
     }
+    const window = flow.window ?? plan.window;
     for (const index of everyone) {
       const subscribers =
         flow.shape === 'pair' ? this.#subscribers.slice(index, index + 1) : this.#subscribers;
@@ -86,7 +96,7 @@ class FlowLoad {
           payloadBytes: plan.payloadBytes,
           qos: flow.qos,
           level: plan.level,
-          window: plan.window,
+          window,
           watchers: subscribers.map((subscriber) => subscriber.checker(index)),
         }),
       );
@@ -97,10 +107,17 @@ class FlowLoad {
   async connect(): Promise<void> {
     const { otherFilters: others } = this.#flow;
     if (others !== undefined) await this.#holdFilters(otherFilters(others));
+    if (this.#flow.bystander === true) {
+      const last = this.#plan.nodes.length - 1;
+      const client = await this.#open('bystander', ignorePackets, last);
+      await client.subscribe(['bench/other/#', 'bench/pair/other', 'bench/+/+/other'], 1);
+    }
     await connectAll(this.#subscribers.length, 20, async (index) => {
       const subscriber = this.#subscribers[index];
       if (subscriber === undefined) return;
-      subscriber.client = await this.#open(`s${String(index)}`, subscriber);
+      const node = nodeOfSubscriber(this.#flow.placement, index, this.#plan.nodes.length);
+      const { persistent } = this.#flow;
+      subscriber.client = await this.#open(`s${String(index)}`, subscriber, node, persistent);
       const filter =
         others === undefined ? this.#topic(index) : (ROTATING_FILTERS[index] ?? this.#topic(index));
       await subscriber.client.subscribe([filter], this.#flow.qos);
@@ -108,36 +125,13 @@ class FlowLoad {
     await connectAll(this.#publishers.length, 20, async (index) => {
       const publisher = this.#publishers[index];
       if (publisher === undefined) return;
-      publisher.client = await this.#open(`p${String(index)}`, publisher);
+      const node = nodeOfPublisher(this.#flow.placement, index, this.#plan.nodes.length);
+      publisher.client = await this.#open(`p${String(index)}`, publisher, node);
     });
   }
 
-  /** Fills every window, and again in each turn of the event loop in which something settled. */
   sendWindowed(): { stop: () => void } {
-    let stopped = false;
-    let scheduled = false;
-    const sendAll = (): void => {
-      scheduled = false;
-      if (stopped) return;
-      const stampUs = nowUs();
-      for (const publisher of this.#publishers) publisher.send(stampUs, publisher.window);
-    };
-    const schedule = (): void => {
-      if (scheduled) return;
-      scheduled = true;
-      setImmediate(sendAll);
-    };
-    for (const subscriber of this.#subscribers) subscriber.onRead = schedule;
-    for (const publisher of this.#publishers) publisher.onRead = schedule;
-    schedule();
-    // A window that was given up has no read to wake it.
-    const timer = setInterval(schedule, POLL_MS);
-    return {
-      stop: () => {
-        stopped = true;
-        clearInterval(timer);
-      },
-    };
+    return sendWindowed(this.#publishers, this.#subscribers);
   }
 
   /**
@@ -167,6 +161,13 @@ class FlowLoad {
         stopped = true;
       },
     };
+  }
+
+  /** What the last node has received from the others so far, if that is of interest. */
+  async bystanderLinkBytes(): Promise<number> {
+    const peerPort = this.#plan.nodes.at(-1)?.peerPort;
+    if (this.#flow.bystander !== true || peerPort === undefined) return Number.NaN;
+    return readReceivedBytes(peerPort);
   }
 
   /** Gives up what is on the way when nothing has moved for two seconds, so that a loss never hangs. */
@@ -248,12 +249,13 @@ class FlowLoad {
     });
   }
 
-  async #open(clientId: string, sink: Publisher | Subscriber | typeof ignorePackets) {
+  async #open(clientId: string, sink: PacketSink, node = 0, persistent = false) {
     const client = await RawClient.connect({
-      port: this.#plan.port,
+      port: (this.#plan.nodes[node] ?? this.#plan.nodes[0]).port,
       clientId,
       level: this.#plan.level,
       keepAliveSeconds: 600,
+      persistent,
       sink,
     });
     client.onLost = this.#onFailure;

@@ -4,7 +4,7 @@ import type { IdleCase } from '../cases.ts';
 import { nowUs } from '../clock.ts';
 import { EMPTY_MEASUREMENT } from '../measurement.ts';
 import type { Measurement, Plan } from '../measurement.ts';
-import { readResidentBytes } from '../process-usage.ts';
+import { readAllResidentBytes } from '../process-usage.ts';
 import { ignorePackets, RawClient } from '../raw-client.ts';
 import { connectAll } from './connect-all.ts';
 import { perMessage, startUsageWindow } from './usage-window.ts';
@@ -22,7 +22,7 @@ export async function runIdleLoad(idle: IdleCase, plan: Plan): Promise<Measureme
   const open = async (index: number): Promise<void> => {
     clients.push(
       await RawClient.connect({
-        port: plan.port,
+        port: plan.nodes[0].port,
         clientId: `i${String(index)}`,
         level: plan.level,
         keepAliveSeconds: 600,
@@ -34,15 +34,15 @@ export async function runIdleLoad(idle: IdleCase, plan: Plan): Promise<Measureme
     await connectAll(100, 50, open);
     for (const client of clients.splice(0)) client.end();
     await delay(SETTLE_MS);
-    const baseBytes = readResidentBytes(plan.pid);
+    const baseBytes = readAllResidentBytes(plan.nodes);
     const startUs = nowUs();
-    const connecting = startUsageWindow(plan.pid);
+    const connecting = startUsageWindow(plan);
     await connectAll(idle.connections, 50, open);
     const connected = connecting();
     const connectSeconds = (nowUs() - startUs) / 1e6;
     await delay(SETTLE_MS);
-    const residentBytes = readResidentBytes(plan.pid);
-    const resting = startUsageWindow(plan.pid);
+    const residentBytes = readAllResidentBytes(plan.nodes);
+    const resting = startUsageWindow(plan);
     await delay(plan.measureMs);
     const { brokerCpuPercent, otherCpuPercent } = perMessage(resting(), 1);
     return {

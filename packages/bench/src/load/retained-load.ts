@@ -5,7 +5,7 @@ import type { RetainedCase } from '../cases.ts';
 import { nowUs } from '../clock.ts';
 import { EMPTY_MEASUREMENT } from '../measurement.ts';
 import type { Measurement, Plan } from '../measurement.ts';
-import { readResidentBytes } from '../process-usage.ts';
+import { readAllResidentBytes } from '../process-usage.ts';
 import { RawClient } from '../raw-client.ts';
 import type { PacketSink } from '../raw-client.ts';
 import type { ProbeReport, ProbeRequest } from './probe-worker.ts';
@@ -19,23 +19,23 @@ const PROBE_LEAD_MS = 500;
 
 /** Stores retained messages, subscribes to `#`, and has a probe feel how long others wait. */
 export async function runRetainedLoad(retained: RetainedCase, plan: Plan): Promise<Measurement> {
-  const baseBytes = readResidentBytes(plan.pid);
+  const baseBytes = readAllResidentBytes(plan.nodes);
   await storeRetained(retained, plan);
   await delay(PROBE_LEAD_MS);
-  const storedBytes = readResidentBytes(plan.pid);
-  const probe = await startProbe({ port: plan.port, level: plan.level });
+  const storedBytes = readAllResidentBytes(plan.nodes);
+  const probe = await startProbe({ port: plan.nodes[0].port, level: plan.level });
   let subscriber: RawClient | undefined;
   try {
     await delay(PROBE_LEAD_MS);
     const counter = new RetainedCounter(retained.messages);
     subscriber = await RawClient.connect({
-      port: plan.port,
+      port: plan.nodes[0].port,
       clientId: 'late',
       level: plan.level,
       keepAliveSeconds: 600,
       sink: counter,
     });
-    const usage = startUsageWindow(plan.pid);
+    const usage = startUsageWindow(plan);
     const startUs = nowUs();
     // The SUBACK may come after retained messages; completion is judged by the messages alone.
     const subscribed = subscriber.subscribe(['#'], 0);
@@ -47,7 +47,7 @@ export async function runRetainedLoad(retained: RetainedCase, plan: Plan): Promi
     return {
       ...EMPTY_MEASUREMENT,
       ...perMessage(used, counter.received),
-      residentBytes: readResidentBytes(plan.pid),
+      residentBytes: readAllResidentBytes(plan.nodes),
       lost: retained.messages - counter.received,
       figures: {
         deliverAllMs: tookUs / 1000,
@@ -74,7 +74,7 @@ async function storeRetained(retained: RetainedCase, plan: Plan): Promise<void> 
     },
   };
   const client = await RawClient.connect({
-    port: plan.port,
+    port: plan.nodes[0].port,
     clientId: 'keeper',
     level: plan.level,
     keepAliveSeconds: 600,

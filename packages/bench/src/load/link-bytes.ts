@@ -1,0 +1,22 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+
+/**
+ * Bytes that the kernel has received on all open TCP connections to a port of this machine: what arrived there, whoever
+ * says what was sent.
+ *
+ * @throws Error when `ss` is missing.
+ */
+export async function readReceivedBytes(port: number): Promise<number> {
+  const args = ['-tinHO', 'state', 'established', `sport = :${String(port)}`];
+  const { stdout } = await promisify(execFile)('ss', args);
+  return sumReceivedBytes(stdout);
+}
+
+/** Adds up `bytes_received` in the output of `ss -ti`, which leaves it out for a connection without any. */
+export function sumReceivedBytes(text: string): number {
+  return [...text.matchAll(/\bbytes_received:(\d+)/g)].reduce(
+    (total, [, bytes]) => total + Number(bytes),
+    0,
+  );
+}
