@@ -16,13 +16,14 @@ import { listen, startTicker } from '@shoalmq/transport';
 import type { Listener } from '@shoalmq/transport';
 import type { ClusterHealth, ClusterReport } from '@shoalmq/cluster';
 import { createBacking } from './backing.ts';
+import type { Backing } from './backing.ts';
 import { allowsAnonymous, parseConfig } from './config/load-config.ts';
 import type { Config, ConfigInput } from './config/schema.ts';
 import { Drain } from './drain.ts';
 import type { DrainOptions } from './drain.ts';
 import { ListenError, isListenFailure } from './listen-error.ts';
 import type { StoreFacts } from './store-facts.ts';
-import type { NodeLevels } from './telemetry/metrics.ts';
+import type { NodeLevels, NodeState } from './telemetry/metrics.ts';
 
 /** What a program that embeds the broker may decide and hear about. */
 export interface BrokerHooks {
@@ -206,6 +207,7 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
     counters,
     levels: () => {
       const sizes = backing.sizes(node);
+      const state = closing === undefined && drain === undefined ? 'serving' : 'draining';
       return {
         sessionsConnected: sizes.sessionsConnected,
         sessionsOffline: sizes.sessionsOffline,
@@ -217,7 +219,8 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
         queuedMessages: sizes.queuedMessages,
         queuedBytes: sizes.queuedBytes,
         routes: node.routeCounts(),
-        state: closing === undefined && drain === undefined ? 'serving' : 'draining',
+        state,
+        nodes: nodesByState(backing, state),
         drainRemaining: drain?.remaining ?? 0,
         storeUp: backing.storeUp(),
       };
@@ -331,6 +334,14 @@ async function publish(node: Node, publish: BrokerPublish): Promise<void> {
     message.expiresAtMs = node.parts.clock.wallMs() + publish.messageExpiryInterval * 1000;
   }
   await node.publish(message);
+}
+
+function nodesByState(backing: Backing, own: NodeState): NodeLevels['nodes'] {
+  const count = { joining: 0, serving: 0, draining: 0 };
+  const nodes = backing.nodes();
+  for (const { state } of nodes) count[state] += 1;
+  if (nodes.length === 0) count[own] = 1;
+  return count;
 }
 
 /** Rejects with the reason of the signal when that comes first. */

@@ -45,6 +45,13 @@ test('without any source everything has its default', () => {
       ...{ durability: 'primary', replicas: 1, keyPrefix: 'shoal:' },
       ...{ redisTlsCa: '', redisTlsCert: '', redisTlsKey: '' },
     },
+    drain: {
+      balancerDelaySeconds: 5,
+      connectionsPerSecond: 500,
+      maxSeconds: 60,
+      willGraceSeconds: 30,
+      serverReference: '',
+    },
     sys: { intervalSeconds: 10 },
     limits: DEFAULT_LIMITS,
   });

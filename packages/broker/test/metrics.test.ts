@@ -17,6 +17,8 @@ const levels: NodeLevels = {
   queuedBytes: 11,
   routes: { clean: 11, persistent: 12 },
   state: 'serving',
+  nodes: { joining: 0, serving: 1, draining: 0 },
+  drainRemaining: 2,
   storeUp: true,
 };
 
@@ -63,6 +65,7 @@ test('counters are read at the scrape', async () => {
     'mqtt_subscriptions 5',
     'shoal_routes{kind="persistent"} 12',
     'shoal_cluster_nodes{state="serving"} 1',
+    'shoal_drain_remaining_connections 2',
     'shoal_store_up 1',
     `shoal_build_info{version="0.1.0",commit="abc",node_version="${process.version}"} 1`,
     'shoal_config_hash_info{hash="1234"} 1',

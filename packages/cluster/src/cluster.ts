@@ -155,7 +155,12 @@ export class Cluster {
   }
 
   health(): ClusterHealth {
-    return this.#joined.health();
+    return this.#member?.health() ?? { ready: false, problems: ['this node has not joined yet'] };
+  }
+
+  /** Every node that had a lease at the last renewal, this one included; none before the first. */
+  get nodes(): readonly NodeDescriptor[] {
+    return this.#member?.nodes ?? [];
   }
 
   /** Tells the others that no new clients come here. */
@@ -205,6 +210,7 @@ class Member {
   /** Lives of nodes that have had a link to here. */
   readonly #heardBefore = new Set<string>();
   #generation: string | undefined;
+  nodes: readonly NodeDescriptor[] = [];
   /** Until then a node without a lease may only not have renewed it yet. */
   #keepPeersUntilMs = -Infinity;
   #replaceTimer: NodeJS.Timeout | undefined;
@@ -413,6 +419,7 @@ class Member {
     const { report, clock } = this.#options;
     const replaced = this.#generation !== undefined && this.#generation !== view.generation;
     this.#generation = view.generation;
+    this.nodes = view.nodes;
     // Others have to announce themselves again as well before it means anything that they are not there.
     if (lapsed || replaced) this.#keepPeersUntilMs = clock.monotonicMs() + this.#times.leaseMs;
     this.#follow(view);

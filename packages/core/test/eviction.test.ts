@@ -12,7 +12,7 @@ test('a client leaves once what it has published is kept and acknowledged, and i
   const node = new TestNode({
     wrapStore: (store) => {
       const wrapped = slow.wrap(store);
-      const { release } = wrapped;
+      const release = wrapped.release.bind(wrapped);
       wrapped.release = async (request) => {
         const result = await release(request);
         order.push('released');

@@ -6,6 +6,9 @@ import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { freePort } from './free-port.ts';
 
+/** A node that is told to stop need not wait until balancers have noticed. */
+const NO_BALANCER = { SHOAL_DRAIN__BALANCER_DELAY_SECONDS: '0' };
+
 /** The `shoal` command as `tsc -b` leaves it. */
 export const SHOAL_MAIN = fileURLToPath(new URL('../../broker/dist/main.js', import.meta.url));
 
@@ -63,7 +66,7 @@ export class ShoalProcess implements AsyncDisposable {
       process.execPath,
       [SHOAL_MAIN, 'start', '--port', String(wanted), '--http-port', String(httpPort), ...args],
       // Options of this process, such as those of a test runner, are not meant for the broker.
-      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: '', ...env } },
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: '', ...NO_BALANCER, ...env } },
     );
     const lines: string[] = [];
     let errors = '';

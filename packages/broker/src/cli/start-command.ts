@@ -55,9 +55,7 @@ export async function startCommand(argv: readonly string[], terminal: Terminal):
   });
   try {
     logger.info({ event: 'config.loaded', config: redact(config) }, 'configuration');
-    const running = await startBrokerProcess(config, logger);
-    announce(running, { logger, flush, terminal, pretty });
-    await untilStopped(running, { logger, flush, terminal });
+    await runUntilStopped(config, { logger, flush, terminal, pretty });
     logger.info({ event: 'broker.stopped' }, 'stopped');
     return ExitCode.Ok;
   } catch (error) {
@@ -73,51 +71,58 @@ export async function startCommand(argv: readonly string[], terminal: Terminal):
   }
 }
 
-/** Waits for the first signal and ends the broker in good order; the second signal does not wait. */
-async function untilStopped(
-  running: BrokerProcess,
-  { logger, flush, terminal }: { logger: Logger; flush: () => void; terminal: Terminal },
-): Promise<void> {
+/** Runs a broker until a signal or an operator has ended it in good order; the second signal does not wait. */
+async function runUntilStopped(config: Config, parts: Parts): Promise<void> {
+  const { logger, flush, terminal } = parts;
   const { signals } = terminal;
   const crashed = (error: unknown) => {
     logger.fatal({ event: 'broker.crashed', error }, 'a bug: the process ends');
     flush();
   };
+  const starting = new AbortController();
+  let running: BrokerProcess | undefined;
   let count = 0;
-  const handlers = await new Promise<[string, () => void][]>((resolve) => {
-    const pairs = (['SIGINT', 'SIGTERM'] as const).map((signal): [string, () => void] => [
-      signal,
-      () => {
-        count += 1;
-        if (count > 1) {
-          flush();
-          terminal.exit(signal === 'SIGINT' ? 130 : 143);
-          return;
-        }
-        logger.info({ event: 'broker.stopping', signal }, 'stopping');
-        resolve(pairs);
-      },
-    ]);
-    for (const [signal, handler] of pairs) signals.on(signal, handler);
-    signals.on('uncaughtExceptionMonitor', crashed);
-  });
+  const handlers = (['SIGINT', 'SIGTERM'] as const).map((signal): [string, () => void] => [
+    signal,
+    () => {
+      count += 1;
+      if (count > 1) {
+        flush();
+        terminal.exit(signal === 'SIGINT' ? 130 : 143);
+        return;
+      }
+      logger.info({ event: 'broker.stopping', signal }, 'stopping');
+      starting.abort();
+      // Whoever presses Ctrl-C has no balancer in mind.
+      void running?.stop({ balancerDelay: signal !== 'SIGINT' });
+    },
+  ]);
+  for (const [signal, handler] of handlers) signals.on(signal, handler);
+  signals.on('uncaughtExceptionMonitor', crashed);
   try {
-    await running.stop();
+    running = await startBrokerProcess(config, logger, { signal: starting.signal });
+    announce(running, parts);
+    if (starting.signal.aborted) void running.stop({ balancerDelay: false });
+    await running.stopped;
+  } catch (error) {
+    if (!starting.signal.aborted || error !== starting.signal.reason) throw error;
   } finally {
     for (const [signal, handler] of handlers) signals.off(signal, handler);
     signals.off('uncaughtExceptionMonitor', crashed);
   }
 }
 
+interface Parts {
+  readonly logger: Logger;
+  readonly flush: () => void;
+  readonly terminal: Terminal;
+  readonly pretty: boolean;
+}
+
 /** Says where the broker listens and what to try: as text for people, as one log line otherwise. */
 function announce(
   { broker, ops }: BrokerProcess,
-  {
-    logger,
-    flush,
-    terminal,
-    pretty,
-  }: { logger: Logger; flush: () => void; terminal: Terminal; pretty: boolean },
+  { logger, flush, terminal, pretty }: Parts,
 ): void {
   const { host, port, config } = broker;
   const mqtt = `${hostText(host)}:${port}`;

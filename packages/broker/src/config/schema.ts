@@ -21,6 +21,7 @@ const count = () => z.int().min(1);
 /** The longest delay of a Node.js timer. */
 const ms = () => z.int().min(1).max(2_147_483_647);
 const port = () => z.int().min(0).max(UINT16_MAX);
+const seconds = (max: number) => z.int().min(0).max(max);
 const text = () => z.string().min(1);
 /** Of a file; empty: none. */
 const path = () => z.string().default('');
@@ -310,6 +311,41 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('The cluster: nodes that share one Redis.'),
+  drain: z
+    .strictObject({
+      balancerDelaySeconds: seconds(3_600)
+        .default(5)
+        .describe(
+          'Seconds for which clients are still accepted after `/lb` has said 404: what balancers take to notice. Not waited for when no other node serves.',
+        ),
+      connectionsPerSecond: count()
+        .default(500)
+        .describe(
+          'Clients that are sent away in a second, by all nodes that drain at the time together. More when `drain.maxSeconds` would be over before.',
+        ),
+      maxSeconds: count()
+        .max(86_400)
+        .default(60)
+        .describe(
+          'Seconds after which the clients that are left are cut. Whoever ends the process must wait a little longer: Kubernetes for `terminationGracePeriodSeconds`, systemd for `TimeoutStopSec`.',
+        ),
+      willGraceSeconds: seconds(86_400)
+        .default(30)
+        .describe(
+          'Seconds in which a client that was sent away cancels its will by coming back to any node.',
+        ),
+      serverReference: z
+        .string()
+        .max(65_535)
+        .default('')
+        .describe(
+          'Another server, for MQTT 5.0 clients that are sent away: they get DISCONNECT 0x9C with this Server Reference, as in `host:port`. Empty: 0x8B.',
+        ),
+    })
+    .prefault({})
+    .describe(
+      'What a node of a cluster does on SIGTERM, and on SIGINT without `drain.balancerDelaySeconds`, before it ends. A second signal ends it at once.',
+    ),
   limits: limits
     .prefault({})
     .describe('Every bound the broker enforces, with what happens at the bound.'),

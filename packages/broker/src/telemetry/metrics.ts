@@ -35,6 +35,10 @@ export interface NodeLevels {
   /** Entries of the route table: filters of clean sessions, by node, and of persistent sessions. */
   readonly routes: { readonly clean: number; readonly persistent: number };
   readonly state: NodeState;
+  /** Nodes of the cluster by state, this one included. */
+  readonly nodes: Readonly<Record<NodeState, number>>;
+  /** While the node drains, connections that are not gone yet; 0 otherwise. */
+  readonly drainRemaining: number;
   /** The store answers. */
   readonly storeUp: boolean;
 }
@@ -294,9 +298,24 @@ const DECLARATIONS: readonly Declaration[] = [
     type: 'gauge',
     labels: ['state'],
     read: (source) => {
-      const current = source.levels().state;
-      return NODE_STATES.map((state) => ({ labels: { state }, value: state === current ? 1 : 0 }));
+      const { nodes } = source.levels();
+      return NODE_STATES.map((state) => ({ labels: { state }, value: nodes[state] }));
     },
+  },
+  level('shoal_drain_state', '1 while this node drains, otherwise 0.', (of) =>
+    Number(of.state === 'draining'),
+  ),
+  level(
+    'shoal_drain_remaining_connections',
+    'Connections that a drain has still to send away; 0 when this node does not drain.',
+    (of) => of.drainRemaining,
+  ),
+  {
+    name: 'shoal_drain_evicted_total',
+    help: 'Connections that a drain has sent away.',
+    type: 'counter',
+    labels: [],
+    read: ({ counters }) => [{ labels: {}, value: counters.connectionsClosed.drain }],
   },
   {
     name: 'shoal_routes',
