@@ -21,6 +21,7 @@ import { HintRetries } from './hint-retries.ts';
 import { Inbox } from './inbox.ts';
 import { ItemDecoder } from './item.ts';
 import { MalformedItem } from './item-reader.ts';
+import { DEFAULT_LINK_LIMITS } from './link/peer-link.ts';
 import type { LinkLimits } from './link/peer-link.ts';
 import { PeerServer } from './link/peer-server.ts';
 import type { Gap, PeerServerEvents, PeerServerLimits, PeerSource } from './link/peer-server.ts';
@@ -74,6 +75,10 @@ export interface ClusterHealth {
 
 /** Milliseconds between looks at whether those who wait for validity may go on. */
 const VALIDITY_POLL_MS = 20;
+/** Milliseconds between looks at what a peer would have told that cannot reach this node. */
+const SILENCE_POLL_MS = 2_000;
+/** Connections whose owner is asked for in one turn of the event loop. */
+const OWNERS_PER_TURN = 500;
 /** A question about shared facts is over so long after the lease time: by then a peer has seen them or has stopped. */
 const ANSWER_SLACK_MS = 1_000;
 
@@ -101,10 +106,14 @@ export class Cluster {
       this.#serve = resolve;
     });
     const valid = (): boolean => this.#joined.valid;
+    const term = (): number => this.#joined.term;
     this.peers = {
       alone: false,
       get valid() {
         return valid();
+      },
+      get term() {
+        return term();
       },
       whenValid: () => this.#joined.whenValid(),
       announceSubscriptions: (changes) => this.#joined.announceSubscriptions(changes),
@@ -218,6 +227,12 @@ class Member {
   #unanswered = 0;
   readonly #validWaiters: (() => void)[] = [];
   #validTimer: NodeJS.Timeout | undefined;
+  /** How often the lease has lapsed. */
+  term = 0;
+  #rejoinUntilMs = -Infinity;
+  #announcedAgain: Promise<void> = Promise.resolve();
+  #lookedAroundAtMs = -Infinity;
+  #revalidatedAtMs = -Infinity;
   #serving = false;
   #trying = false;
   #stopped = false;
@@ -288,6 +303,7 @@ class Member {
     return (
       this.#membership.valid &&
       this.#unanswered === 0 &&
+      !this.#rejoining &&
       this.#options.clock.monotonicMs() < this.#replica.currentAtMs + leaseMs
     );
   }
@@ -387,7 +403,14 @@ class Member {
     const persistent = changes.flatMap(({ change, session, filter, options }): FactChange[] =>
       session === undefined ? [] : [{ change, fact: sessionFact(session, filter, options) }],
     );
+    let { term } = this;
     await Promise.all([this.#local.announce(clean), this.#writer.write(persistent)]);
+    // Without a lease it could not tell those that have come meanwhile: it does when it has it back.
+    while (!this.valid || this.term !== term) {
+      ({ term } = this);
+      await this.whenValid();
+      await this.#announcedAgain;
+    }
   }
 
   async announceRetained(topic: string, exists: boolean): Promise<void> {
@@ -420,6 +443,7 @@ class Member {
     const replaced = this.#generation !== undefined && this.#generation !== view.generation;
     this.#generation = view.generation;
     this.nodes = view.nodes;
+    if (lapsed) this.#lapsed();
     // Others have to announce themselves again as well before it means anything that they are not there.
     if (lapsed || replaced) this.#keepPeersUntilMs = clock.monotonicMs() + this.#times.leaseMs;
     this.#follow(view);
@@ -428,9 +452,10 @@ class Member {
       this.#burial.wait();
       this.#announceAgain();
       this.#node.forgetSeen();
-      this.#revalidate();
+      this.#revalidate({ waited: true });
     }
     if (replaced) this.#reload();
+    this.#lookAround();
     if (lapsed) report({ event: 'cluster.resumed' });
     for (const peer of this.#peers.values()) {
       peer.giveUpQuestions(clock.monotonicMs() - this.#times.leaseMs - ANSWER_SLACK_MS);
@@ -456,6 +481,7 @@ class Member {
 
   /** Has a link to everybody who has a lease, and to nobody else. */
   #follow(view: View): void {
+    const { clock } = this.#options;
     const known = new Map<string, NodeIdentity>();
     const live = new Set<string>();
     for (const descriptor of view.nodes) {
@@ -464,12 +490,16 @@ class Member {
       live.add(name);
     }
     for (const dead of view.dead) known.set(nodeName(dead), dead);
-    const keep = this.#options.clock.monotonicMs() < this.#keepPeersUntilMs;
+    const keep = clock.monotonicMs() < this.#keepPeersUntilMs;
     if (keep) for (const [name, identity] of this.#known) known.set(name, identity);
     for (const [name, peer] of [...this.#peers]) {
       if (live.has(name) || keep) continue;
+      const { silentSinceMs = Infinity } = peer;
       this.#close(peer);
       this.#node.forgetSeen(peer.descriptor.id);
+      // What it appended last may have come without a hint.
+      this.#node.recheckQueues();
+      if (clock.monotonicMs() - silentSinceMs >= this.#unheardMsMax()) this.#endOwed();
       const dead = known.has(name);
       this.#options.report({ event: 'cluster.peer_gone', peerId: peer.descriptor.id, dead });
     }
@@ -480,7 +510,7 @@ class Member {
     for (const descriptor of view.nodes) {
       const name = nodeName(descriptor);
       if (name === nodeName(this.#self) || this.#peers.has(name)) continue;
-      const { version, security, linkLimits, transport, clock, report } = this.#options;
+      const { version, security, linkLimits, transport, report } = this.#options;
       const peer = new Peer({
         descriptor,
         target: this.#node.facts.target(descriptor),
@@ -489,6 +519,7 @@ class Member {
           version,
           security,
           limits: linkLimits ?? {},
+          mayBeLate: () => this.valid,
           ...(transport === undefined ? {} : { transport }),
         },
         clock,
@@ -496,6 +527,8 @@ class Member {
         retries: this.retries,
         onUp: () => void this.#tryToServe(),
       });
+      // It is back, and has kept nothing for this node meanwhile.
+      if (this.#heardBefore.has(name)) peer.silentSinceMs = -Infinity;
       this.#peers.set(name, peer);
       this.#byTarget.set(peer.target, peer);
       this.#byId.set(descriptor.id, peer);
@@ -544,21 +577,75 @@ class Member {
         facts.push({ change: 'add', fact: sessionFact(target, filter, options) });
       }
     }
-    void this.#writer.write(facts);
+    this.#announcedAgain = this.#writer.write(facts);
   }
 
-  /** Others may have taken over what was connected here: those connections end. */
-  #revalidate(): void {
-    for (const connection of this.#node.connections.values()) {
-      const { target } = connection;
-      if (target === undefined) continue;
-      this.#unanswered += 1;
-      this.#options.store.owner(target, (token) => {
-        this.#unanswered -= 1;
-        if (token !== undefined && token !== connection.token) connection.takenOver();
-      });
-    }
+  /**
+   * Others may have taken over what was connected here, or have ended it in this node's place: those connections end.
+   * `waited`: nothing is acknowledged until that is known of all.
+   */
+  #revalidate({ waited }: { readonly waited: boolean }): void {
+    this.#revalidatedAtMs = this.#options.clock.monotonicMs();
+    const connections = [...this.#node.connections.values()];
+    if (waited) this.#unanswered += connections.length;
+    const next = (): void => {
+      for (const connection of connections.splice(-OWNERS_PER_TURN)) {
+        this.#options.store.owner(connection.target!, (token) => {
+          if (waited) this.#unanswered -= 1;
+          if (token === undefined || token === connection.token) return;
+          if (token === '') connection.disconnect(ReasonCode.ServerBusy);
+          else connection.takenOver();
+        });
+      }
+      if (connections.length > 0 && !this.#stopped) setImmediate(next);
+    };
+    next();
     this.#node.recheckQueues();
+  }
+
+  /**
+   * Others may have taken this node for dead, and have kept nothing for it since. With their next links it learns which:
+   * those who come then should not be ended for what those before them have missed.
+   */
+  #lapsed(): void {
+    this.term += 1;
+    this.#rejoinUntilMs = this.#options.clock.monotonicMs() + this.#times.leaseMs;
+    for (const [name, peer] of this.#peers) {
+      if (!peer.heard && this.#heardBefore.has(name)) peer.silentSinceMs = -Infinity;
+    }
+  }
+
+  /** The lease is back, and not all who had a link to here have one again. */
+  get #rejoining(): boolean {
+    if (this.#rejoinUntilMs === -Infinity) return false;
+    if (this.#options.clock.monotonicMs() < this.#rejoinUntilMs) {
+      for (const { silentSinceMs } of this.#peers.values()) {
+        if (silentSinceMs === -Infinity) return true;
+      }
+    }
+    this.#rejoinUntilMs = -Infinity;
+    return false;
+  }
+
+  /** While a peer cannot reach this node, hints and takeovers are not told: it looks for itself. */
+  #lookAround(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    const silent = [...this.#peers.values()].some(
+      ({ silentSinceMs = Infinity }) => silentSinceMs < nowMs,
+    );
+    if (!silent || nowMs - this.#lookedAroundAtMs < SILENCE_POLL_MS) return;
+    this.#lookedAroundAtMs = nowMs;
+    if (nowMs - this.#revalidatedAtMs < this.#times.leaseMs) this.#node.recheckQueues();
+    else this.#revalidate({ waited: false });
+  }
+
+  /**
+   * Milliseconds of silence in which a peer tells no publisher that a message was kept which has not arrived here. Each
+   * end of a link that was cut notices so much later than the other.
+   */
+  #unheardMsMax(): number {
+    const { deadlineMs, keepAliveMs } = { ...DEFAULT_LINK_LIMITS, ...this.#options.linkLimits };
+    return deadlineMs - 2 * keepAliveMs;
   }
 
   /** The store was replaced: each node writes again what it answers for, and what nobody wrote is gone in the end. */
@@ -584,7 +671,7 @@ class Member {
       },
       onDown: (source) => {
         const peer = this.#peers.get(nodeName(source.identity));
-        if (peer !== undefined) peer.heard = false;
+        if (peer !== undefined) peer.silentSinceMs = this.#options.clock.monotonicMs();
       },
       onItems: (source, bytes, start, end, count) => {
         this.#onItems(source, bytes, start, end, count);
@@ -602,10 +689,13 @@ class Member {
     const name = nodeName(source.identity);
     const peer = this.#peers.get(name);
     if (peer === undefined) return;
-    peer.heard = true;
+    peer.silentSinceMs = undefined;
     this.#inboxes.set(source, new Inbox(this.#node, this.#replica, peer));
-    // A link after another one: hints may have been lost with that.
-    if (fresh && this.#heardBefore.has(name)) this.#node.recheckQueues();
+    if (fresh && this.#heardBefore.has(name)) {
+      // A link after another one: what was on its way on that is lost, and what was not sent because this node was dead.
+      this.#node.recheckQueues();
+      this.#endOwed();
+    }
     this.#heardBefore.add(name);
     void this.#tryToServe();
   }
@@ -625,14 +715,21 @@ class Member {
 
   #onGap({ missed }: Gap): void {
     this.#node.recheckQueues();
-    if (missed === 0) return;
-    // What was owed to clean sessions and will not come: rather no connection than a silent loss (P11).
+    if (missed > 0) this.#endOwed();
+  }
+
+  /** Something was owed to clean sessions and will not come: rather no connection than a silent loss (P11). */
+  #endOwed(): void {
+    let ended = 0;
     for (const connection of [...this.#node.connections.values()]) {
       const { target } = connection;
       if (target === undefined || target.persistent) continue;
       const owed = [...target.subscriptions.values()].some(({ qos }) => qos > 0);
-      if (owed) connection.disconnect(ReasonCode.ServerBusy);
+      if (!owed) continue;
+      connection.disconnect(ReasonCode.ServerBusy);
+      ended += 1;
     }
+    if (ended > 0) this.#options.report({ event: 'cluster.missed', connections: ended });
   }
 }
 

@@ -47,10 +47,13 @@ let lastNumber = 0;
 export class Peer {
   readonly descriptor: NodeDescriptor;
   readonly target: NodeTarget;
-  /** The peer's own link to this node is up. */
-  heard = false;
+  /**
+   * Since when the peer's own link to this node is down, by the monotonic clock; `undefined`: it is up. `Infinity`: it
+   * never was; `-Infinity`: something has been lost on it unless it goes on where it was.
+   */
+  silentSinceMs: number | undefined = Infinity;
   readonly #parts: PeerParts;
-  readonly #link: PeerLink;
+  #link: PeerLink;
   /** Hints and deliveries whose session may turn out not to be there, in the order of their numbers. */
   readonly #lookUps = new Map<number, () => void>();
   readonly #questions = new Map<number, Question>();
@@ -60,12 +63,12 @@ export class Peer {
     this.descriptor = parts.descriptor;
     this.target = parts.target;
     this.target.available = false;
-    this.#link = new PeerLink({
-      ...parts.link,
-      peer: { id: parts.descriptor.id, incarnation: parts.descriptor.incarnation },
-      address: parts.descriptor.address,
-      events: this.#events(),
-    });
+    this.#link = this.#newLink();
+  }
+
+  /** The peer's own link to this node is up. */
+  get heard(): boolean {
+    return this.silentSinceMs === undefined;
   }
 
   /** What is sent arrives within moments. */
@@ -175,7 +178,6 @@ export class Peer {
   /** The peer is gone: whatever waits for it need not wait. */
   close(): void {
     this.target.available = false;
-    this.heard = false;
     this.#link.close();
     const questions = [...this.#questions.values()];
     const lookUps = [...this.#lookUps.values()];
@@ -214,12 +216,33 @@ export class Peer {
     });
   }
 
+  #newLink(): PeerLink {
+    const { descriptor, link } = this.#parts;
+    return new PeerLink({
+      ...link,
+      peer: { id: descriptor.id, incarnation: descriptor.incarnation },
+      address: descriptor.address,
+      events: this.#events(),
+    });
+  }
+
+  /**
+   * The peer took this node for dead and knows nothing of the link any more. What it has not acknowledged may not have
+   * arrived, and it knows that when it sees another link.
+   */
+  #startAgain(): void {
+    const link = this.#link;
+    this.#link = this.#newLink();
+    link.close();
+  }
+
   #events(): LinkEvents {
     const { report, onUp } = this.#parts;
     const peerId = this.descriptor.id;
     let told: 'up' | 'down' | undefined;
     return {
-      onState: (state, _refusal, detail) => {
+      onState: (state, refusal, detail) => {
+        if (refusal === 'forgotten') this.#startAgain();
         this.target.available = state === 'up' && !this.#link.congested;
         if (state === 'up') {
           told = 'up';

@@ -14,6 +14,8 @@ export type ClusterReport =
   | { readonly event: 'cluster.peer_gone'; readonly peerId: string; readonly dead: boolean }
   /** Messages for a peer that nobody waits for any longer. */
   | { readonly event: 'cluster.peer_late'; readonly peerId: string; readonly items: number }
+  /** Messages for clean sessions of this node are lost on their way from a peer: connections that may miss some ended. */
+  | { readonly event: 'cluster.missed'; readonly connections: number }
   /** Somebody at the port for peers was turned away. Told once a minute for each host and reason. */
   | {
       readonly event: 'cluster.refused';

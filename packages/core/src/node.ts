@@ -146,6 +146,8 @@ export class Node {
   readonly choked = new Set<Connection>();
   /** Connections that have claimed their session and have not sent CONNACK yet, by client id. */
   readonly opening = new Map<string, Connection>();
+  /** Connections whose claim is not answered yet, by token; `true`: they have lost their session again. */
+  readonly claiming = new Map<OwnerToken, boolean>();
   readonly #targets = new Map<string, SessionTarget>();
   readonly #open = new Set<Connection>();
   readonly #holds = new Map<Connection, Hold>();
@@ -386,6 +388,11 @@ export class Node {
   onHint(session: SessionRef, sequence: number, queued: QueuedMessage): boolean {
     const target = this.#targets.get(targetName(session.clientId, session.incarnation));
     if (target?.reader === undefined) return false;
+    if (!this.parts.peers.valid) {
+      // It may have moved on, and only the store knows.
+      target.reader.recheck();
+      return true;
+    }
     this.router.flush();
     target.reader.onAppended(sequence, queued);
     return true;
@@ -399,7 +406,7 @@ export class Node {
     subscriptionIds: readonly number[],
   ): boolean {
     const outbox = this.#targets.get(targetName(session.clientId, session.incarnation))?.outbox;
-    if (outbox === undefined) return false;
+    if (outbox === undefined || !this.parts.peers.valid) return false;
     this.router.flush();
     outbox.deliver(message, publishForm(outbox.version, subscriptionIds), 0, retain, undefined);
     return true;
@@ -407,8 +414,10 @@ export class Node {
 
   /** Another node's connection has claimed the session of `token`. */
   onTakeOver(clientId: string, token: OwnerToken): void {
-    const connection = this.connections.get(clientId);
-    if (connection?.token === token) connection.takenOver();
+    if (this.claiming.has(token)) this.claiming.set(token, true);
+    for (const connection of [this.connections.get(clientId), this.opening.get(clientId)]) {
+      if (connection?.token === token) connection.takenOver();
+    }
   }
 
   /** Hints may have been lost: every connected persistent session looks at its queue again, a few per turn. */
@@ -502,7 +511,8 @@ export class Node {
   }
 
   async #takeDue(): Promise<void> {
-    if (this.#takingDue || this.#retired) return;
+    // Whoever was taken for dead does not know all subscribers.
+    if (this.#takingDue || this.#retired || !this.parts.peers.valid) return;
     this.#takingDue = true;
     try {
       const due = await this.parts.store.takeDue(DUE_LIMIT);
@@ -541,6 +551,8 @@ export class Node {
   async #publishWill(due: DueWill, cause: WillCause): Promise<void> {
     this.#willsUnderWay += 1;
     try {
+      const { peers } = this.parts;
+      if (!peers.valid) await peers.whenValid();
       if (await this.#mayPublishWill(due)) {
         const { settle } = await this.#keep(this.#willMessage(due), due.uid);
         this.counters.willsPublished[cause] += 1;

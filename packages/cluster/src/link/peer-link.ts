@@ -10,7 +10,7 @@ import type { LinkSecurity } from './security.ts';
 import { SenderStream } from './sender-stream.ts';
 import type { SenderStreamHandler } from './sender-stream.ts';
 import { SettleQueue } from './settle-queue.ts';
-import type { Settleable } from './settle-queue.ts';
+import type { Outcome, Settleable } from './settle-queue.ts';
 import type { LinkTransport } from './transport.ts';
 
 /**
@@ -21,14 +21,18 @@ export type LinkState = 'connecting' | 'up' | 'down' | 'closed';
 export interface LinkLimits {
   /**
    * Bytes kept for the peer, sent and not acknowledged or not sent. Beyond half of it droppable items are dropped,
-   * beyond it the oldest items are given up and the peer is told that it missed something.
+   * beyond it the oldest items are given up and the peer is told that it missed something. Who waits for those waits
+   * until the peer was told, or until the deadline.
    */
   readonly bufferBytesMax: number;
   /** Bytes kept for the peer at which the link says that it is congested; relieved at half of it. */
   readonly congestedBytes: number;
   /** Bytes of one item. The receiver must be set to the same. */
   readonly itemBytesMax: number;
-  /** Milliseconds after which nobody waits any longer for an acknowledgement. */
+  /**
+   * Milliseconds after which nobody waits any longer for an acknowledgement. The same on all nodes: a receiver that
+   * has not heard from its peer for less has missed nothing that was acknowledged to a publisher.
+   */
   readonly deadlineMs: number;
   /** Milliseconds without a stream after which droppable items are dropped. */
   readonly dropAfterMs: number;
@@ -45,7 +49,7 @@ export const DEFAULT_LINK_LIMITS: LinkLimits = {
   bufferBytesMax: 67_108_864,
   congestedBytes: 8_388_608,
   itemBytesMax: 16_777_216,
-  deadlineMs: 10_000,
+  deadlineMs: 12_000,
   dropAfterMs: 1_000,
   connectTimeoutMs: 3_000,
   reconnectMinMs: 50,
@@ -78,6 +82,11 @@ export interface PeerLinkOptions {
   readonly limits?: Partial<LinkLimits>;
   /** @default gRPC */
   readonly transport?: LinkTransport;
+  /**
+   * Whether anybody may be told that an item is late: not by a node without a lease, which the peer may have taken for
+   * dead. Then it is asked again in a moment. @default always
+   */
+  readonly mayBeLate?: () => boolean;
   readonly events: LinkEvents;
 }
 
@@ -104,6 +113,8 @@ const STABLE_MS = 1_000;
 /** A timer that is late by so much fired after a stall: acknowledgements may be waiting to be read. */
 const STALL_MS = 1_000;
 const AFTER_STALL_MS = 100;
+/** Milliseconds until it is asked again whether anybody may be told that an item is late. */
+const LATE_AGAIN_MS = 250;
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -150,6 +161,12 @@ class Frame implements FrameHeader {
 }
 
 const NO_MESSAGE = Buffer.alloc(0);
+
+/** Some of those who wait, one behind the other, and what they are told. */
+interface Waited {
+  count: number;
+  readonly outcome: Outcome;
+}
 
 /**
  * The sending side of the link to one life of a peer: items go out in order, each to arrive exactly once, while streams
@@ -272,8 +289,8 @@ export class PeerLink implements ByteSink {
   }
 
   /**
-   * Ends an item that must arrive. `settleable` is settled when the peer has it, when the deadline has passed, when it
-   * had to be given up, or when the link is closed (at once, if it is closed already).
+   * Ends an item that must arrive. `settleable` is settled when the peer has it, or knows that it was given up, when the
+   * deadline has passed, or when the link is closed (at once, if it is closed already).
    *
    * @throws RangeError when the item is larger than `itemBytesMax`; the item is forgotten.
    */
@@ -351,7 +368,7 @@ export class PeerLink implements ByteSink {
     this.#unsent = this.#first;
     this.#givenUp = undefined;
     this.#updateDropping();
-    this.#queue.settle(waited, 'acknowledged');
+    this.#settle(waited);
     // Those who were settled may have closed the link.
     if (this.#stream === undefined) return;
     this.#events.onState('up', undefined, '');
@@ -367,7 +384,7 @@ export class PeerLink implements ByteSink {
     if (sequence <= this.#acknowledged) return;
     const waited = this.#forget(sequence);
     this.#updateDropping();
-    this.#queue.settle(waited, 'acknowledged');
+    this.#settle(waited);
     if (this.#congestionTold && !this.#dirty) this.#markDirty();
   }
 
@@ -440,6 +457,10 @@ export class PeerLink implements ByteSink {
 
   /** Nobody waits for frames that are older than the deadline. Comes back when the next one is due. */
   #settleLate(): void {
+    if (this.#options.mayBeLate?.() === false) {
+      this.#armDeadline(LATE_AGAIN_MS);
+      return;
+    }
     if (this.#count > 0) this.#finishFrame();
     const dueMs = performance.now() - this.#limits.deadlineMs;
     let late = 0;
@@ -503,48 +524,42 @@ export class PeerLink implements ByteSink {
    * must not have been given them: it may have sent half of one.
    */
   #giveUpOldest(): void {
-    let late = 0;
-    let missed = 0;
     let frame = this.#unsent;
-    if (this.#state !== 'up' && this.#givenUp !== undefined) {
-      frame = this.#givenUp.next;
-    } else {
-      // Everybody is settled in order, so nobody in front may still be waiting.
-      for (let sent = this.#first; sent !== frame && sent !== undefined; sent = sent.next) {
-        late += sent.waiting;
-        sent.waiting = 0;
-      }
-    }
+    if (this.#state !== 'up' && this.#givenUp !== undefined) frame = this.#givenUp.next;
     let inItem = false;
     for (; frame !== undefined; frame = frame.next) {
       if (this.#bufferedBytes <= this.#limits.bufferBytesMax && !inItem) break;
       this.#givenUp = frame;
       if (frame.chunk === undefined) continue;
       inItem = frame.continues;
-      missed += frame.waiting;
       this.counters.itemsMissed += frame.count;
       this.#bufferedBytes -= frame.message.length;
       // Of an item in several frames the last one says that it is missed, and the others still say that it goes on.
       frame.missed = frame.count;
-      frame.count = frame.waiting = 0;
+      frame.count = 0;
       frame.message = encodeEmptyFrame(frame);
       this.#bufferedBytes += frame.message.length;
       frame.chunk.release();
       frame.chunk = undefined;
     }
-    this.counters.itemsLate += late;
     this.#updateDropping();
-    this.#queue.settle(late, 'late');
-    this.#queue.settle(missed, 'missed');
-    if (late > 0) this.#events.onLate(late);
   }
 
-  /** Lets go of frames that the peer has. Returns how many wait for them. */
-  #forget(received: number): number {
-    let waited = 0;
+  #settle(waited: readonly Waited[]): void {
+    for (const { count, outcome } of waited) this.#queue.settle(count, outcome);
+  }
+
+  /** Lets go of frames that the peer has. Returns how many wait for them, in order. */
+  #forget(received: number): readonly Waited[] {
+    const waited: Waited[] = [];
     let frame = this.#first;
     for (; frame !== undefined && frame.sequence <= received; frame = frame.next) {
-      waited += frame.waiting;
+      if (frame.waiting > 0) {
+        const outcome = frame.missed > 0 ? 'missed' : 'acknowledged';
+        const last = waited.at(-1);
+        if (last?.outcome === outcome) last.count += frame.waiting;
+        else waited.push({ count: frame.waiting, outcome });
+      }
       this.#bufferedBytes -= frame.message.length;
       frame.chunk?.release();
     }

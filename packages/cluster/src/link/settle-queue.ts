@@ -1,6 +1,6 @@
 /**
  * Why somebody who waits for an item need not wait any longer. `acknowledged`: the peer has it; `late`: the deadline
- * passed, the peer gets it when it can be reached; `missed`: given up, the peer will be told; `closed`: the peer is gone.
+ * passed, the peer gets it when it can be reached; `missed`: given up, the peer was told; `closed`: the peer is gone.
  */
 export type Outcome = 'acknowledged' | 'late' | 'missed' | 'closed';
 

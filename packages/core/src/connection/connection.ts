@@ -207,7 +207,7 @@ export class Connection
       return;
     }
     this.node.counters.packetsReceived[8]!++;
-    this.waitFor(subscribe(this, packet));
+    this.waitFor(this.#onceValid(() => subscribe(this, packet)));
   }
 
   onUnsubscribe(packet: UnsubscribePacket): void {
@@ -216,7 +216,7 @@ export class Connection
       return;
     }
     this.node.counters.packetsReceived[10]!++;
-    this.waitFor(unsubscribe(this, packet));
+    this.waitFor(this.#onceValid(() => unsubscribe(this, packet)));
   }
 
   onPingreq(): void {
@@ -514,6 +514,14 @@ export class Connection
 
   // QueueReaderOwner
 
+  get valid(): boolean {
+    return this.node.parts.peers.valid;
+  }
+
+  whenValid(): Promise<void> {
+    return this.node.parts.peers.whenValid();
+  }
+
   caughtUp(): void {
     this.#retained?.resume();
   }
@@ -700,6 +708,12 @@ export class Connection
   }
 
   // The end
+
+  /** Whoever may have been taken for dead does nothing before it is known what has become of the session. */
+  async #onceValid(work: () => Promise<void>): Promise<void> {
+    if (!this.valid) await this.whenValid();
+    if (!this.closed) await work();
+  }
 
   /** Nothing is decoded until `work` is done. */
   waitFor(work: Promise<void>): void {

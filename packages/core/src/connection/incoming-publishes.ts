@@ -162,7 +162,8 @@ export class IncomingPublishes {
         allowed.then(
           (answer) => {
             if (connection.closed) return;
-            if (answer) this.#accept(owned);
+            if (answer && (connection.valid || owned.qos === 0)) this.#accept(owned);
+            else if (answer) this.#acceptLater(owned);
             else this.#acceptNot(owned);
             connection.node.router.flush();
           },

@@ -141,7 +141,9 @@ export class Opening {
       await peers.whenValid();
       if (connection.closed) return;
     }
+    const { term } = peers;
     this.token = node.nextToken();
+    node.claiming.set(this.token, false);
     let claimed: ClaimedSession;
     try {
       claimed = await node.parts.store.claim({
@@ -156,9 +158,12 @@ export class Opening {
     } catch (error) {
       node.storeFailed('claim', error);
       // Common clients never come back from a refused CONNACK: they do from a closed socket.
+      node.claiming.delete(this.token);
       connection.close('overload', undefined);
       return;
     }
+    const lost = node.claiming.get(this.token) === true;
+    node.claiming.delete(this.token);
     if (claimed.endedIncarnation !== undefined) {
       node.endSession(
         { clientId, incarnation: claimed.endedIncarnation },
@@ -167,26 +172,54 @@ export class Opening {
       node.counters.sessionEvents.discarded += 1;
     }
     // One that has claimed and waits for the access port or the store is not connected yet, and is taken over too.
-    node.opening.get(clientId)?.takenOver();
+    const opening = node.opening.get(clientId);
+    opening?.takenOver();
     const previous = node.connections.get(clientId);
-    if (previous !== undefined) {
+    if (previous?.token === claimed.previousToken) {
       // The store only knows what may have been sent; the connection next door knows what was.
       claimed = { ...claimed, sentBelow: previous.sentBelow ?? claimed.sentBelow };
-      previous.takenOver();
-    } else if (claimed.previousToken !== '') {
+    } else if (claimed.previousToken !== '' && opening?.token !== claimed.previousToken) {
       node.parts.peers.takeOver(clientId, claimed.previousToken);
       node.counters.sessionEvents.takeover_remote += 1;
     }
+    // One next door that nobody has told yet that it lost the session ends as well.
+    previous?.takenOver();
     node.carryOut({ wills: claimed.wills, ended: [] }, 'takeover');
     if (connection.closed) {
       void connection.release({ discardWill: true });
       return;
     }
+    if (lost) {
+      connection.takenOver();
+      return;
+    }
     node.opening.set(clientId, connection);
     const target = await this.#resume(grant, claimed);
-    if (target === undefined) return;
+    if (target === undefined || !(await this.#stillOwns(target, term))) return;
     node.opening.delete(clientId);
     connection.start({ grant, claimed, target, authenticationData });
+  }
+
+  /**
+   * A node that had no lease since the claim may have been taken for dead, and the session may have moved on. False:
+   * the connection has ended.
+   */
+  async #stillOwns(target: SessionTarget, term: number): Promise<boolean> {
+    const connection = this.#connection;
+    const { peers, store } = connection.node.parts;
+    while (!peers.valid || peers.term !== term) {
+      await peers.whenValid();
+      ({ term } = peers);
+      const token = await new Promise<OwnerToken | undefined>((done) => {
+        store.owner(target, done);
+      });
+      if (connection.closed) return false;
+      if (token === this.token) continue;
+      if (token === undefined || token === '') connection.close('overload', undefined);
+      else connection.takenOver();
+      return false;
+    }
+    return true;
   }
 
   /**

@@ -124,6 +124,8 @@ export class ReceiveState {
         message.packetId,
         random.id(),
       );
+      // Nothing is routed, and nothing acknowledged, by whom others may have taken for dead meanwhile.
+      if (!connection.valid) await connection.whenValid();
       if (begun.outcome === 'fenced') {
         connection.storeLost('fenced');
       } else if (begun.repeated && begun.incoming.state === 'done') {

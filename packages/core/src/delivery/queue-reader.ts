@@ -34,6 +34,10 @@ export interface QueueReaderOwner {
   storeLost(why: 'fenced' | 'failed'): void;
   /** All that the queue held has been sent. */
   caughtUp(): void;
+  /** What the store answered still holds: the session cannot have moved on since without anybody hearing of it. */
+  readonly valid: boolean;
+  /** Resolves when it does, or when the connection has ended. */
+  whenValid(): Promise<void>;
 }
 
 /**
@@ -114,7 +118,7 @@ export class QueueReader {
   onAppended(sequence: number, queued: QueuedMessage): void {
     if (this.#closed) return;
     if (sequence > this.#announced) this.#announced = sequence;
-    if (!this.#behind && sequence === this.#next && this.#mayQueue(sequence)) {
+    if (!this.#behind && sequence === this.#next && this.#mayQueue(sequence) && this.#owner.valid) {
       const sent = this.#send(sequence, queued, false);
       this.#next = sequence + 1;
       // The client may be silent for long: nothing else would take it out of the store.
@@ -199,6 +203,10 @@ export class QueueReader {
       .read(this.#session, this.#token, this.#next, Math.min(room, READ_COUNT_MAX), READ_BYTES_MAX)
       .then(
         (result) => {
+          if (!this.#owner.valid && !this.#closed) {
+            this.#readAgainWhenValid();
+            return;
+          }
           this.#reading = false;
           if (this.#closed) return;
           if (result.outcome === 'fenced') this.#owner.storeLost('fenced');
@@ -209,6 +217,14 @@ export class QueueReader {
           if (!this.#closed) this.#owner.storeLost('failed');
         },
       );
+  }
+
+  /** The answer may have been on its way while this process was paused, and the session may have moved on. */
+  #readAgainWhenValid(): void {
+    void this.#owner.whenValid().then(() => {
+      this.#reading = false;
+      this.#pump();
+    });
   }
 
   #onEntries(entries: readonly QueueEntry[], announcedBefore: number): void {

@@ -31,6 +31,8 @@ export interface Peers {
    * because a process that was paused finds out in no other way that it was taken for dead (P5, P9).
    */
   readonly valid: boolean;
+  /** Rises when the lease had lapsed: what was found out before may not hold any more. */
+  readonly term: number;
   /** Resolves when `valid` is true and connections whose sessions moved on meanwhile have ended. */
   whenValid(): Promise<void>;
   /**
@@ -85,6 +87,7 @@ export interface Peers {
 export const noPeers: Peers = {
   alone: true,
   valid: true,
+  term: 0,
   whenValid: () => Promise.resolve(),
   announceSubscriptions: () => Promise.resolve(),
   announceRetained: () => Promise.resolve(),
