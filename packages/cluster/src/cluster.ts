@@ -27,6 +27,7 @@ import { PeerServer } from './link/peer-server.ts';
 import type { Gap, PeerServerEvents, PeerServerLimits, PeerSource } from './link/peer-server.ts';
 import type { LinkSecurity } from './link/security.ts';
 import type { LinkTransport } from './link/transport.ts';
+import type { ClusterNodeStatus, ClusterStatus } from './cluster-status.ts';
 import { LocalSubscriptions } from './local-subscriptions.ts';
 import { Membership } from './membership.ts';
 import { nodeName } from './node-name.ts';
@@ -172,6 +173,11 @@ export class Cluster {
     return this.#member?.nodes ?? [];
   }
 
+  /** The nodes as this one knows them, with its links to them. */
+  status(): ClusterStatus {
+    return this.#joined.status();
+  }
+
   /** Tells the others that no new clients come here. */
   async drain(): Promise<void> {
     await this.#joined.drain();
@@ -219,6 +225,9 @@ class Member {
   /** Lives of nodes that have had a link to here. */
   readonly #heardBefore = new Set<string>();
   #generation: string | undefined;
+  /** What the others said of themselves with their last renewal, by name. */
+  #seen: ReadonlyMap<string, NodeDescriptor> = new Map();
+  #dead: readonly NodeIdentity[] = [];
   nodes: readonly NodeDescriptor[] = [];
   /** Until then a node without a lease may only not have renewed it yet. */
   #keepPeersUntilMs = -Infinity;
@@ -344,9 +353,15 @@ class Member {
     this.#replica.start();
   }
 
-  #descriptor(): Omit<NodeDescriptor, 'state'> {
+  #descriptor() {
     const { advertisedHost, host, version } = this.#options;
-    return { ...this.#self, address: `${advertisedHost ?? host}:${this.port}`, version };
+    return {
+      ...this.#self,
+      address: `${advertisedHost ?? host}:${this.port}`,
+      version,
+      connections: this.#node.connections.size,
+      routeLagMs: this.#routeLagMs,
+    };
   }
 
   async drain(): Promise<void> {
@@ -388,6 +403,25 @@ class Member {
     const { state } = this.#membership;
     if (state === 'draining') problems.push('this node is leaving');
     return { ready: valid && state === 'serving', problems };
+  }
+
+  status(): ClusterStatus {
+    const own = { ...this.#descriptor(), state: this.#membership.state };
+    const nodes: ClusterNodeStatus[] = [{ ...own, link: undefined }];
+    for (const peer of this.#peers.values()) {
+      const descriptor = this.#seen.get(nodeName(peer.descriptor)) ?? peer.descriptor;
+      nodes.push({ ...descriptor, link: peer.status });
+    }
+    const dead = [...this.#dead];
+    const { valid } = this;
+    return { nodes, dead, valid, generation: this.#generation, routeLagMs: own.routeLagMs };
+  }
+
+  /** Milliseconds since the route table was last known to be complete; -1: never yet. */
+  get #routeLagMs(): number {
+    const { currentAtMs } = this.#replica;
+    if (currentAtMs < 0) return -1;
+    return Math.max(0, Math.round(this.#options.clock.monotonicMs() - currentAtMs));
   }
 
   peerOf(target: NodeTarget): Peer | undefined {
@@ -442,6 +476,8 @@ class Member {
     const { report, clock } = this.#options;
     const replaced = this.#generation !== undefined && this.#generation !== view.generation;
     this.#generation = view.generation;
+    this.#seen = new Map(view.nodes.map((descriptor) => [nodeName(descriptor), descriptor]));
+    this.#dead = view.dead;
     this.nodes = view.nodes;
     if (lapsed) this.#lapsed();
     // Others have to announce themselves again as well before it means anything that they are not there.

@@ -9,6 +9,7 @@ import type {
   SessionRef,
   Settleable,
 } from '@shoalmq/core';
+import type { PeerStatus } from './cluster-status.ts';
 import type { HintRetries } from './hint-retries.ts';
 import {
   writeApplied,
@@ -74,6 +75,12 @@ export class Peer {
   /** What is sent arrives within moments. */
   get up(): boolean {
     return this.#link.state === 'up';
+  }
+
+  /** As an operator sees it. */
+  get status(): PeerStatus {
+    const { state, bufferedBytes, waiting, counters } = this.#link;
+    return { state, heard: this.heard, bufferedBytes, waiting, counters: { ...counters } };
   }
 
   forward(

@@ -284,6 +284,11 @@ export class PeerLink implements ByteSink {
     return this.#bufferedBytes;
   }
 
+  /** Those who wait for the peer to acknowledge what they sent. */
+  get waiting(): number {
+    return this.#queue.count;
+  }
+
   reserve(count: number): void {
     if (this.bytes.length - this.length < count) this.#makeRoom(count);
   }
