@@ -273,8 +273,8 @@ class Member {
         leaseMs: times.leaseMs,
       },
       {
-        onRenewed: (view, lapsed) => {
-          this.#onRenewed(view, lapsed);
+        onRenewed: (view, since) => {
+          this.#onRenewed(view, since);
         },
         onFailed: (error) => {
           this.#onRenewalFailed(error);
@@ -370,11 +370,12 @@ class Member {
 
   async stop({ goodbye }: { readonly goodbye: boolean }): Promise<void> {
     if (this.#stopped) return;
+    let reached = true;
     if (goodbye) {
       // Their routes go first: nobody buries who said goodbye.
       const gone = this.#local.facts().map(({ fact }): FactChange => ({ change: 'remove', fact }));
-      await this.#writer.write(gone);
-      await this.#writer.idle();
+      const written = this.#writer.write(gone).then(() => this.#writer.idle());
+      reached = await within(this.#times.leaseMs, written);
     }
     this.#stopped = true;
     clearTimeout(this.#replaceTimer);
@@ -382,8 +383,12 @@ class Member {
     this.retries.close();
     this.#writer.close();
     this.#replica.close();
-    await this.#membership.close({ end: goodbye });
-    await this.#burial.close();
+    const left = Promise.all([
+      this.#membership.close({ end: goodbye && reached }),
+      this.#burial.close(),
+    ]);
+    // A store that does not answer has nobody wait for it.
+    await within(reached ? this.#times.leaseMs : 0, left);
     for (const peer of [...this.#peers.values()]) this.#close(peer);
     await this.#server?.close();
   }
@@ -472,7 +477,10 @@ class Member {
     await Promise.all([...this.#peers.values()].map((peer) => peer.tellChanged(positions)));
   }
 
-  #onRenewed(view: View, lapsed: boolean): void {
+  #onRenewed(
+    view: View,
+    { lapsed, outage }: { readonly lapsed: boolean; readonly outage: boolean },
+  ): void {
     const { report, clock } = this.#options;
     const replaced = this.#generation !== undefined && this.#generation !== view.generation;
     this.#generation = view.generation;
@@ -481,11 +489,13 @@ class Member {
     this.nodes = view.nodes;
     if (lapsed) this.#lapsed();
     // Others have to announce themselves again as well before it means anything that they are not there.
-    if (lapsed || replaced) this.#keepPeersUntilMs = clock.monotonicMs() + this.#times.leaseMs;
-    this.#follow(view);
-    if (lapsed || replaced) {
+    if (lapsed || replaced || outage) {
+      this.#keepPeersUntilMs = clock.monotonicMs() + this.#times.leaseMs;
       // Whoever could not renew its lease either is not dead for that.
       this.#burial.wait();
+    }
+    this.#follow(view);
+    if (lapsed || replaced) {
       this.#announceAgain();
       this.#node.forgetSeen();
       this.#revalidate({ waited: true });
@@ -772,6 +782,17 @@ class Member {
 function sessionFact(session: SessionRef, filter: string, options: string) {
   const { clientId, incarnation } = session;
   return { kind: 'session', clientId, incarnation, filter, options } as const;
+}
+
+/** Resolves with `work`, and at the latest after so many milliseconds; whether it was done. */
+async function within(timeoutMs: number, work: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs, false);
+  });
+  const done = await Promise.race([work.then(() => true), timeout]);
+  clearTimeout(timer);
+  return done;
 }
 
 function defer(callback: () => void): void {

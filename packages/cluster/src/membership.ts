@@ -18,8 +18,11 @@ export interface MembershipParts {
 
 /** What a membership tells. */
 export interface MembershipEvents {
-  /** The lease was renewed. `lapsed`: it had not been valid all the time since the last one. */
-  onRenewed(view: View, lapsed: boolean): void;
+  /**
+   * The lease was renewed. `lapsed`: it had not been valid all the time since the last one. `outage`: it took so long
+   * that others, who could not renew theirs either, may have lost them.
+   */
+  onRenewed(view: View, since: { readonly lapsed: boolean; readonly outage: boolean }): void;
   onFailed(error: unknown): void;
   /** The lease may have ended. Told once, as soon as somebody looks. */
   onSuspended(): void;
@@ -35,6 +38,7 @@ export class Membership {
   readonly #events: MembershipEvents;
   #state: NodeState = 'joining';
   #validUntilMs = -Infinity;
+  #renewedAtMs = Infinity;
   #suspended = false;
   #renewedOnce = false;
   #renewing: Promise<void> | undefined;
@@ -120,10 +124,18 @@ export class Membership {
       if (this.#closed) return;
       // Asked for, so that the end of the old lease does not pass unnoticed.
       const lapsed = this.#renewedOnce && !this.#check();
+      const nowMs = clock.monotonicMs();
+      if (nowMs >= beganAtMs + leaseMs) {
+        // The answer came after the lease that it speaks of.
+        this.#again = true;
+        return;
+      }
+      const outage = nowMs - this.#renewedAtMs >= leaseMs / 2;
+      this.#renewedAtMs = nowMs;
       this.#validUntilMs = beganAtMs + leaseMs;
       this.#renewedOnce = true;
       this.#suspended = false;
-      this.#events.onRenewed(view, lapsed);
+      this.#events.onRenewed(view, { lapsed, outage });
     } catch (error) {
       if (this.#closed) return;
       this.#events.onFailed(error);

@@ -144,6 +144,8 @@ export class Node {
   readonly connections = new Map<string, Connection>();
   /** Connected clients that are not read because they do not read. */
   readonly choked = new Set<Connection>();
+  /** Connections that handle no packet because one waits for something. */
+  readonly waiting = new Set<Connection>();
   /** Connections that have claimed their session and have not sent CONNACK yet, by client id. */
   readonly opening = new Map<string, Connection>();
   /** Connections whose claim is not answered yet, by token; `true`: they have lost their session again. */
@@ -206,6 +208,7 @@ export class Node {
     if (stalledMs > 0) for (const connection of this.#open) connection.extendDeadlines(stalledMs);
     this.timers.advance(nowMs);
     this.#endHolds(nowMs);
+    for (const connection of this.waiting) connection.readWhileWaiting(nowMs);
     for (const connection of this.choked) if (connection.relieved) connection.endChoke();
     void this.#takeDue();
   }
@@ -260,6 +263,7 @@ export class Node {
   forget(connection: Connection): void {
     this.#open.delete(connection);
     this.choked.delete(connection);
+    this.waiting.delete(connection);
     const hold = this.#holds.get(connection);
     if (hold !== undefined) this.#endHold(hold);
   }

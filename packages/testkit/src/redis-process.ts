@@ -67,10 +67,12 @@ export class RedisProcess implements AsyncDisposable {
 
   /** SIGKILL, and waits until the process is gone. What was on disk stays. */
   async kill(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = new Promise((resolve) => this.#child.once('exit', resolve));
-    this.#child.kill('SIGKILL');
-    await gone;
+    await this.#end('SIGKILL');
+  }
+
+  /** SIGTERM, and waits until the process is gone: it writes to disk what it has to. */
+  async terminate(): Promise<void> {
+    await this.#end('SIGTERM');
   }
 
   /** SIGSTOP: the server answers nothing until `resume`. */
@@ -97,6 +99,13 @@ export class RedisProcess implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const gone = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#child.kill(signal);
+    await gone;
   }
 
   #spawn(): ChildProcess {

@@ -27,6 +27,7 @@ import { Timer } from '../timer-wheel.ts';
 import type { TimerOwner } from '../timer-wheel.ts';
 import type { Authentication } from './authentication.ts';
 import { IncomingPublishes } from './incoming-publishes.ts';
+import { KeptPackets } from './kept-packets.ts';
 import { connackProperties } from './connect.ts';
 import type { ConnectGrant } from './connect.ts';
 import type { Farewell } from './eviction.ts';
@@ -38,6 +39,10 @@ import { subscribe, unsubscribe } from './subscribe.ts';
 const DRAIN_MS = 2_000;
 /** Likewise, for one that got no session: it has little to read, and may be here for nothing but the connection. */
 const REFUSED_DRAIN_MS = 500;
+/** Milliseconds for which a CONNECT is held until the store answers. Common clients give up after 30 s. */
+const STORE_WAIT_MS = 60_000;
+/** Milliseconds that a packet may wait for something before those behind it are read. */
+const LONG_WAIT_MS = 1_000;
 /** Output beyond which retained messages wait. No channel's high-water mark is above it: `onDrain` will come. */
 const RETAINED_BACKLOG_BYTES = 262_144;
 
@@ -90,6 +95,11 @@ export class Connection
   #lastReceivedMs: number;
   /** When the first byte of the packet that is not complete yet came; 0: none is under way. */
   #partialSinceMs = 0;
+  /** What nothing is handled before. */
+  #waitsFor = 0;
+  #waitingSinceMs = 0;
+  /** What came meanwhile, once that takes long. */
+  #kept: KeptPackets | undefined = undefined;
   /** Reads less for the sake of a client that cannot keep up. */
   #held = false;
   feeding = '';
@@ -166,6 +176,13 @@ export class Connection
       this.#refuseEarlyPacket();
       return;
     }
+    if (this.#kept !== undefined && message.qos > 0) {
+      const owned = message.owned();
+      this.#keep(owned.payloadBytes + owned.properties.length, () => {
+        this.#incoming!.onPublish(owned);
+      });
+      return;
+    }
     this.#incoming!.onPublish(message);
   }
 
@@ -206,6 +223,12 @@ export class Connection
       this.#refuseEarlyPacket();
       return;
     }
+    if (this.#kept !== undefined) {
+      this.#keep(weightOf(packet.requests), () => {
+        this.onSubscribe(packet);
+      });
+      return;
+    }
     this.node.counters.packetsReceived[8]!++;
     this.waitFor(this.#onceValid(() => subscribe(this, packet)));
   }
@@ -213,6 +236,12 @@ export class Connection
   onUnsubscribe(packet: UnsubscribePacket): void {
     if (this.#state !== 'connected') {
       this.#refuseEarlyPacket();
+      return;
+    }
+    if (this.#kept !== undefined) {
+      this.#keep(weightOf(packet.filters), () => {
+        this.onUnsubscribe(packet);
+      });
       return;
     }
     this.node.counters.packetsReceived[10]!++;
@@ -229,6 +258,12 @@ export class Connection
   }
 
   onDisconnect(packet: DisconnectPacket): void {
+    if (this.#kept !== undefined) {
+      this.#keep(0, () => {
+        this.onDisconnect(packet);
+      });
+      return;
+    }
     this.node.counters.packetsReceived[14]!++;
     if (this.#state !== 'connected') {
       this.close('client_disconnect', undefined);
@@ -254,6 +289,12 @@ export class Connection
   }
 
   onAuth(packet: AuthPacket): void {
+    if (this.#kept !== undefined) {
+      this.#keep(packet.authenticationData?.length ?? 0, () => {
+        this.onAuth(packet);
+      });
+      return;
+    }
     this.node.counters.packetsReceived[15]!++;
     const authentication = this.#authentication;
     if (authentication === undefined) {
@@ -326,7 +367,8 @@ export class Connection
   onTimer(nowMs: number): void {
     if (this.#state === 'closed') return;
     if (this.#state !== 'connected') {
-      this.close('protocol_error', undefined);
+      const held = this.#opening?.waitsForStore === true;
+      this.close(held ? 'overload' : 'protocol_error', undefined);
       return;
     }
     // What we do not read is neither silent nor late.
@@ -715,12 +757,60 @@ export class Connection
     if (!this.closed) await work();
   }
 
-  /** Nothing is decoded until `work` is done. */
+  /** No packet that comes is handled until `work` is done. */
   waitFor(work: Promise<void>): void {
     this.#pauseDecoding();
+    if (this.#waitsFor === 0) {
+      this.#waitingSinceMs = this.node.lastTickMs;
+      this.node.waiting.add(this);
+    }
+    this.#waitsFor += 1;
     void work.then(() => {
-      this.#resumeDecoding();
+      this.#waitsFor -= 1;
+      if (this.#waitsFor > 0) {
+        if (this.#kept?.full === false) this.#resumeDecoding();
+        return;
+      }
+      this.node.waiting.delete(this);
+      this.#handleKept();
     });
+  }
+
+  /** CONNECT waits for the store: not as long as that takes, but longer than most clients wait. */
+  awaitStore(): void {
+    this.node.timers.arm(this.#timer, this.node.parts.clock.monotonicMs() + STORE_WAIT_MS);
+  }
+
+  /** Time has passed. What takes long must not keep the client from seeing that we live. */
+  readWhileWaiting(nowMs: number): void {
+    if (this.#kept !== undefined || this.#state !== 'connected') return;
+    if (nowMs - this.#waitingSinceMs < LONG_WAIT_MS) return;
+    const { receiveMaximum, packetBytesMax } = this.node.limits;
+    this.#kept = new KeptPackets(receiveMaximum, packetBytesMax);
+    this.#resumeDecoding();
+  }
+
+  #keep(bytes: number, handle: () => void): void {
+    const kept = this.#kept!;
+    kept.push(bytes, handle);
+    if (kept.full) this.#pauseDecoding();
+  }
+
+  /** Handles what was kept, up to the next packet that waits; then reads on. */
+  #handleKept(): void {
+    const kept = this.#kept;
+    this.#kept = undefined;
+    if (kept !== undefined) {
+      while (kept.length > 0 && this.#waitsFor === 0 && !this.closed) kept.handleNext();
+      this.node.router.flush();
+      this.#incoming?.onBatchEnd(this.node.parts.clock.monotonicMs());
+      if (this.#waitsFor > 0) {
+        // The rest goes on being kept; there is room now.
+        if (kept.length > 0) this.#kept = kept;
+        else return;
+      }
+    }
+    this.#resumeDecoding();
   }
 
   /** Reading stops too, so that what the client sends meanwhile waits in the system's buffers and not in ours. */
@@ -824,6 +914,7 @@ export class Connection
     const { node } = this;
     node.timers.disarm(this.#timer);
     node.forget(this);
+    this.#kept = undefined;
     node.counters.connectionsClosed[reason] += 1;
     this.#opening?.abandon(reason);
     if (!wasConnected) return;
@@ -920,6 +1011,15 @@ export class Connection
       keepAlive: this.#grant!.keepAlive,
     };
   }
+}
+
+/** Bytes that these filters hold in memory, about. */
+function weightOf(filters: readonly unknown[]): number {
+  let bytes = 0;
+  for (const filter of filters) {
+    bytes += 64 + (typeof filter === 'string' ? filter.length : 256);
+  }
+  return bytes;
 }
 
 /** Packet type numbers, for the counters. */

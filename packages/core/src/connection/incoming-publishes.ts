@@ -15,6 +15,10 @@ export class IncomingPublishes {
   readonly #connection: Connection;
   readonly #qos2: ReceiveState;
   #acks: AckQueue | undefined = undefined;
+  /** QoS 0 messages to be retained that the store does not have yet. */
+  #retaining = 0;
+  /** Called when fewer messages wait for the store: the client is read again. */
+  #onRoom: (() => void) | undefined = undefined;
   /** When the first PUBLISH of the batch that is being decoded was read; 0: there was none. */
   #batchSinceMs = 0;
   /** The node had no lease when the batch began. */
@@ -100,7 +104,7 @@ export class IncomingPublishes {
     }
     switch (message.qos) {
       case 0:
-        node.router.publish(message, connection, '');
+        if (node.router.publish(message, connection, '') < 0) this.#awaitRetained();
         return;
       case 1: {
         if (connection.version === 5 && this.#atReceiveMaximum()) return;
@@ -115,11 +119,45 @@ export class IncomingPublishes {
           if (pending.failed) connection.storeLost('failed');
           else this.acks.settle(slot, pending.reasonCode);
         });
+        this.#readNoMoreThanMayWait();
         return;
       }
       case 2:
         this.#qos2.publish(message);
+        this.#readNoMoreThanMayWait();
     }
+  }
+
+  #awaitRetained(): void {
+    this.#retaining += 1;
+    this.#connection.node.router.takePending().whenDone(() => {
+      this.#retaining -= 1;
+      this.#noteRoom();
+    });
+    this.#readNoMoreThanMayWait();
+  }
+
+  /** What waits for the store is bounded also for 3.x clients, which know no Receive Maximum, and at QoS 0. */
+  #readNoMoreThanMayWait(): void {
+    if (this.#waiting < this.#connection.node.limits.receiveMaximum) return;
+    if (this.#onRoom !== undefined) return;
+    const room = new Promise<void>((resolve) => {
+      this.#onRoom = resolve;
+    });
+    this.#connection.waitFor(room);
+  }
+
+  #noteRoom(): void {
+    if (this.#onRoom === undefined) return;
+    if (this.#waiting > this.#connection.node.limits.receiveMaximum / 2) return;
+    const resume = this.#onRoom;
+    this.#onRoom = undefined;
+    resume();
+  }
+
+  /** Messages that were read and wait for the store. */
+  get #waiting(): number {
+    return this.#retaining + (this.#acks === undefined ? 0 : this.#acks.length);
   }
 
   /** Counts what the client has under way; more than it was told is an error of its own [MQTT-3.3.4-7]. */
@@ -202,6 +240,7 @@ export class IncomingPublishes {
       const elapsedMs = parts.clock.monotonicMs() - slot.sinceMs;
       if (slot.type === AckType.Puback) publishAckDuration.qos1.observe(elapsedMs);
       else if (slot.type === AckType.Pubrec) publishAckDuration.qos2.observe(elapsedMs);
+      this.#noteRoom();
     });
     return this.#acks;
   }

@@ -32,6 +32,8 @@ export class Opening {
   grant: ConnectGrant | undefined = undefined;
   /** '' until the session is claimed. */
   token: OwnerToken = '';
+  /** The claim has begun, or waits for the node to have its lease. */
+  waitsForStore = false;
   #authentication: Authentication | undefined = undefined;
 
   constructor(connection: Connection, packet: ConnectPacket) {
@@ -136,6 +138,8 @@ export class Opening {
     const { node, clientId } = connection;
     const { packet } = grant;
     const { peers } = node.parts;
+    this.waitsForStore = true;
+    connection.awaitStore();
     if (!peers.alone && !peers.valid) {
       // What a node claims that was taken for dead, its heirs would release again.
       await peers.whenValid();

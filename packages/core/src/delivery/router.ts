@@ -34,6 +34,8 @@ export interface Publisher {
 
 const NO_IDENTIFIERS: readonly number[] = [];
 const NO_GROUPS: readonly string[] = [];
+/** QoS 0 messages that may wait until it is known where their session is; the store may be away. */
+const LOCATING_MAX = 10_000;
 
 /**
  * Takes a message to everybody who gets it: clean sessions here in memory, persistent sessions through their
@@ -56,6 +58,7 @@ export class Router {
   #pending: PendingPublish | undefined = undefined;
   /** Topics whose retained message is new or gone, and not every node knows that yet. */
   readonly #announcing = new Map<string, Promise<void>>();
+  #locating = 0;
 
   constructor(
     context: DeliveryContext,
@@ -399,9 +402,15 @@ export class Router {
       counters.messagesDropped.offline_qos0 += 1;
       return;
     }
+    if (this.#locating >= LOCATING_MAX && target.seenAt === undefined) {
+      counters.messagesDropped.offline_qos0 += 1;
+      return;
+    }
     const owned = message.owned();
+    this.#locating += 1;
     this.#whenLocated(target, (nodeId) => {
-      if (nodeId === '') {
+      this.#locating -= 1;
+      if (nodeId === '' || nodeId === undefined) {
         counters.messagesDropped.offline_qos0 += 1;
         return;
       }
@@ -417,7 +426,7 @@ export class Router {
     if (this.#peers.alone || target.seenAt === '') return;
     this.#whenLocated(target, (nodeId) => {
       // Who still counts as the owner and does not have the session has lost it: whoever claims it next reads its queue.
-      if (nodeId === '' || nodeId === refusedBy) return;
+      if (nodeId === '' || nodeId === undefined || nodeId === refusedBy) return;
       this.#peers.hint(nodeId, target, sequence, queued, () => {
         if (target.seenAt !== nodeId) return;
         // It has moved, and its new owner may have read the queue before this entry was there: ask again.
@@ -427,14 +436,18 @@ export class Router {
     });
   }
 
-  #whenLocated(target: SessionTarget, found: (nodeId: string) => void): void {
+  /** `found` gets the node that serves the session, '' for none, and `undefined` when nobody needs to be told. */
+  #whenLocated(target: SessionTarget, found: (nodeId: string | undefined) => void): void {
     if (target.seenAt !== undefined) {
       found(target.seenAt);
       return;
     }
     this.#store.owner(target, (token) => {
       // Connected here in the meantime: its reader finds the entry, or was told.
-      if (target.outbox !== undefined || token === undefined) return;
+      if (target.outbox !== undefined || token === undefined) {
+        found(undefined);
+        return;
+      }
       const nodeId = token === '' ? '' : nodeOfToken(token);
       target.seenAt ??= nodeId;
       found(nodeId);
