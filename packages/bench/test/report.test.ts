@@ -1,7 +1,14 @@
 import { expect, test } from '@jest/globals';
 
 import { EMPTY_MEASUREMENT } from '../src/measurement.ts';
-import { matchCostTable, memoryTable, ratioTable, resultTable } from '../src/report.ts';
+import {
+  clusterTable,
+  goalTable,
+  matchCostTable,
+  memoryTable,
+  ratioTable,
+  resultTable,
+} from '../src/report.ts';
 import { resultRow } from '../src/result-row.ts';
 import type { ResultRow } from '../src/result-row.ts';
 
@@ -89,4 +96,35 @@ test('what a subscription costs stands beside the target, the store included', (
     ['221', '30', '251', '<= 250', 'NO'],
   ]);
   expect(cells(matchCostTable(figures))[0]).toEqual(['', '1000', '10', '1.23', '']);
+});
+
+test('what is wanted of clusters stands beside what was measured, by payload', () => {
+  const of = (broker: string, payloadBytes: number, brokerCpuUs: number): ResultRow => {
+    const measurement = { ...EMPTY_MEASUREMENT, brokerCpuUs };
+    const all = { payloadBytes, durability: 'memory', measurements: [measurement], failures: [] };
+    return resultRow({ caseName: 'cluster-pair-qos0', broker, ...all });
+  };
+  const lines = goalTable([
+    of('shoal', 64, 1),
+    of('shoal-2-nodes', 64, 3.5),
+    of('shoal', 1024, 2),
+    of('shoal-2-nodes', 1024, 8),
+    of('shoal-2-nodes', 4096, 8),
+  ])
+    .split('\n')
+    .slice(2)
+    .map((line) => line.split('|').map((cell) => cell.trim()));
+
+  expect(lines.map((line) => [line[2], ...line.slice(4, 7)])).toEqual([
+    ['64', '3.50', '<= 3.50', 'yes'],
+    ['1024', '4.00', '<= 3.50', 'NO'],
+  ]);
+  expect(goalTable([row('shoal', 1)])).toBe('');
+});
+
+test('rows of clusters say where state is kept and what Redis costs', () => {
+  const table = clusterTable([row('shoal', 1)]);
+  expect(table).toContain('durability');
+  expect(table).toContain('Redis us/msg');
+  expect(resultTable([row('shoal', 1)])).not.toContain('Redis');
 });

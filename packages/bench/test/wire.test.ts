@@ -16,6 +16,13 @@ test('CONNECT and SUBSCRIBE have the bytes of the standard', () => {
   expect(encodeConnect({ ...connect, level: 5 }).toString('hex')).toBe(
     '100f00044d515454050202580000026162',
   );
+  const persistent = { ...connect, persistent: true };
+  expect(encodeConnect({ ...persistent, level: 4 }).toString('hex')).toBe(
+    '100e00044d5154540400025800026162',
+  );
+  expect(encodeConnect({ ...persistent, level: 5 }).toString('hex')).toBe(
+    '101400044d5154540500025805' + '11ffffffff' + '00026162',
+  );
   const subscribe = { packetId: 1, filters: ['a/#', 'b'], qos: 1 } as const;
   expect(encodeSubscribe({ ...subscribe, level: 4 }).toString('hex')).toBe(
     '820c00010003612f23010001' + '6201',

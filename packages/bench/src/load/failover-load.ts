@@ -51,6 +51,7 @@ export async function runFailoverLoad(failover: FailoverCase, plan: Plan): Promi
   });
   await delay(plan.warmUpMs);
   const routesBefore = await countRouteChanges(redis);
+  if (routesBefore < failover.clients) throw new Error('the logs of routes are not counted');
   const outages = new LatencyHistogram();
   const survivors = { nodes: [survivor] as const, redis };
   const usage = startUsageWindow(survivors);
