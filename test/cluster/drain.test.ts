@@ -66,14 +66,12 @@ withRedis(
     // 42 at 20 a second; a burst would take no time at all.
     expect(Math.max(...sentAwayAtMs) - Math.min(...sentAwayAtMs)).toBeGreaterThan(1_000);
     const back = await Promise.all(
-      clients
-        .slice(1)
-        .map((client, i) =>
-          ByteClient.connect(one.port, {
-            clientId: `c${i + 1}`,
-            ...((i + 1) % 2 === 0 ? {} : persistent),
-          }),
-        ),
+      Array.from({ length: 39 }, (_, i) =>
+        ByteClient.connect(one.port, {
+          clientId: `c${i + 1}`,
+          ...((i + 1) % 2 === 0 ? {} : persistent),
+        }),
+      ),
     );
     expect(back.filter(({ connack }) => connack.sessionPresent)).toHaveLength(20);
     expect(await stopped).toBe(0);

@@ -210,6 +210,9 @@ function logReport(logger: Logger, report: NodeReport | ClusterReport): void {
     case 'cluster.peer_down':
       logger.warn(report, 'the link to another node broke');
       return;
+    case 'cluster.unreachable':
+      logger.warn(report, 'this node and another one do not reach each other');
+      return;
     case 'cluster.peer_late':
       logger.warn(report, 'another node did not take messages in time');
       return;

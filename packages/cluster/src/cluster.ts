@@ -32,6 +32,7 @@ import { LocalSubscriptions } from './local-subscriptions.ts';
 import { Membership } from './membership.ts';
 import { nodeName } from './node-name.ts';
 import { Peer } from './peer.ts';
+import { Reachability } from './reachability.ts';
 import { RefusalReports } from './refusal-reports.ts';
 import type { Reporter } from './report.ts';
 
@@ -213,6 +214,7 @@ class Member {
   readonly #local: LocalSubscriptions;
   readonly #burial: Burial;
   readonly #membership: Membership;
+  readonly #reachability: Reachability;
   readonly #refused: RefusalReports;
   #server: PeerServer | undefined;
   /** By name; those with a lease. */
@@ -287,6 +289,7 @@ class Member {
     );
     const tls = options.security.tls !== undefined;
     this.#refused = new RefusalReports({ clock, report, tls });
+    this.#reachability = new Reachability(() => this.#descriptor().address, report);
     this.#burial = new Burial({
       state,
       store,
@@ -399,14 +402,15 @@ class Member {
     if (missingBucket !== undefined) {
       problems.push(`routes of bucket ${missingBucket} are not loaded`);
     }
-    for (const { up, heard, descriptor } of this.#peers.values()) {
-      if (!up) problems.push(`node ${descriptor.id} cannot be reached at ${descriptor.address}`);
-      if (!heard) problems.push(`node ${descriptor.id} has not reached this node`);
+    for (const peer of this.#peers.values()) {
+      const problem = this.#reachability.problem(peer);
+      if (problem !== undefined) problems.push(problem);
     }
     const { valid } = this;
     if (!valid) problems.push('the lease is not valid');
     const { state } = this.#membership;
     if (state === 'draining') problems.push('this node is leaving');
+    if (state === 'joining' && problems.length === 0) problems.push('this node is joining');
     return { ready: valid && state === 'serving', problems };
   }
 
@@ -468,13 +472,16 @@ class Member {
 
   async announceConnected(session: SessionRef): Promise<void> {
     const { clientId, incarnation } = session;
-    await Promise.all(
-      [...this.#peers.values()].map((peer) => peer.tellConnected({ clientId, incarnation })),
-    );
+    await this.#ask((peer) => peer.tellConnected({ clientId, incarnation }));
   }
 
   async #tellChanged(positions: ReadonlyMap<number, LogPosition>): Promise<void> {
-    await Promise.all([...this.#peers.values()].map((peer) => peer.tellChanged(positions)));
+    await this.#ask((peer) => peer.tellChanged(positions));
+  }
+
+  /** Waits for all peers that may be taking messages. One that begins to looks at all logs before. */
+  async #ask(question: (peer: Peer) => Promise<void>): Promise<void> {
+    await Promise.all([...this.#peers.values()].filter(({ mayServe }) => mayServe).map(question));
   }
 
   #onRenewed(
@@ -503,6 +510,7 @@ class Member {
     if (replaced) this.#reload();
     this.#lookAround();
     if (lapsed) report({ event: 'cluster.resumed' });
+    this.#reachability.see(this.#peers, clock.monotonicMs());
     for (const peer of this.#peers.values()) {
       peer.giveUpQuestions(clock.monotonicMs() - this.#times.leaseMs - ANSWER_SLACK_MS);
     }
@@ -736,7 +744,9 @@ class Member {
     const peer = this.#peers.get(name);
     if (peer === undefined) return;
     peer.silentSinceMs = undefined;
-    this.#inboxes.set(source, new Inbox(this.#node, this.#replica, peer));
+    const parts = { node: this.#node, replica: this.#replica, peer, source };
+    // A stream that goes on where another one broke has the same source, and what waits for the lease with it.
+    if (fresh || !this.#inboxes.has(source)) this.#inboxes.set(source, new Inbox(parts));
     if (fresh && this.#heardBefore.has(name)) {
       // A link after another one: what was on its way on that is lost, and what was not sent because this node was dead.
       this.#node.recheckQueues();
@@ -749,6 +759,7 @@ class Member {
   #onItems(source: PeerSource, bytes: Uint8Array, start: number, end: number, count: number): void {
     const inbox = this.#inboxes.get(source);
     if (inbox === undefined || this.#stopped) return;
+    inbox.onBegin();
     try {
       this.#decoder.decode(bytes, start, end, count, inbox);
     } catch (error) {

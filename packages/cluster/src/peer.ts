@@ -72,6 +72,13 @@ export class Peer {
     return this.silentSinceMs === undefined;
   }
 
+  /**
+   * Whether the peer may be taking messages from clients: one that joins does not before this node has a link to it.
+   */
+  get mayServe(): boolean {
+    return this.descriptor.state !== 'joining' || this.#link.introduced;
+  }
+
   /** What is sent arrives within moments. */
   get up(): boolean {
     return this.#link.state === 'up';

@@ -11,6 +11,8 @@ export type ClusterReport =
   | { readonly event: 'cluster.state_failed'; readonly operation: string; readonly message: string }
   | { readonly event: 'cluster.peer_up'; readonly peerId: string }
   | { readonly event: 'cluster.peer_down'; readonly peerId: string; readonly message: string }
+  /** A peer that has a lease and this node have not been linked, in one direction or both, for seconds. */
+  | { readonly event: 'cluster.unreachable'; readonly peerId: string; readonly message: string }
   | { readonly event: 'cluster.peer_gone'; readonly peerId: string; readonly dead: boolean }
   /** Messages for a peer that nobody waits for any longer. */
   | { readonly event: 'cluster.peer_late'; readonly peerId: string; readonly items: number }

@@ -52,9 +52,16 @@ export class TestCluster {
 
   /** Resolves when the new node is ready. */
   async add(times: Partial<ClusterTimes> = {}): Promise<ClusterNode> {
-    const node = new ClusterNode(this, `n${this.nodes.length + 1}`, { ...TIMES, ...times });
-    this.nodes.push(node);
+    const node = this.make(times);
     await node.start();
+    return node;
+  }
+
+  /** A node that has not joined yet. `advertisedHost`: where it says that it can be reached. */
+  make(times: Partial<ClusterTimes> = {}, advertisedHost = '127.0.0.1'): ClusterNode {
+    const id = `n${this.nodes.length + 1}`;
+    const node = new ClusterNode(this, id, { ...TIMES, ...times }, advertisedHost);
+    this.nodes.push(node);
     return node;
   }
 
@@ -72,7 +79,12 @@ export class ClusterNode {
   #ticker: NodeJS.Timeout | undefined;
   #clients = 0;
 
-  constructor({ state, store, random, cutOff }: TestCluster, id: string, times: ClusterTimes) {
+  constructor(
+    { state, store, random, cutOff }: TestCluster,
+    id: string,
+    times: ClusterTimes,
+    advertisedHost: string,
+  ) {
     this.id = id;
     const report = (report: ClusterReport | NodeReport): void => {
       this.reports.push(report);
@@ -89,6 +101,7 @@ export class ClusterNode {
       clock,
       host: '127.0.0.1',
       port: 0,
+      advertisedHost,
       version: '0.1.0',
       security: { secret: 'of the test' },
       times,

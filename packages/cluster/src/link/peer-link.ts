@@ -190,6 +190,8 @@ interface Waited {
 export class PeerLink implements ByteSink {
   bytes: Uint8Array = NO_BYTES;
   length = 0;
+  /** False: the peer cannot know of this link. */
+  introduced = false;
   readonly counters: LinkCounters = {
     itemsSent: 0,
     framesSent: 0,
@@ -207,6 +209,9 @@ export class PeerLink implements ByteSink {
   readonly #linkNumber = ++lastLinkNumber;
   readonly #flushSoon = (): void => this.#flush();
   readonly #handler: SenderStreamHandler = {
+    onChallenged: () => {
+      this.introduced = true;
+    },
     onWelcome: (received) => this.#goOn(received),
     onAcknowledged: (sequence) => this.#acknowledge(sequence),
     onWritable: () => {

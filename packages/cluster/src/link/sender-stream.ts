@@ -25,6 +25,8 @@ export interface SenderStreamOptions {
 }
 
 export interface SenderStreamHandler {
+  /** The peer is there. From now on it may know of this link, whether or not that is heard of. */
+  onChallenged(): void;
   /** Frames behind `received` may be written. */
   onWelcome(received: number): void;
   onAcknowledged(sequence: number): void;
@@ -98,6 +100,7 @@ export class SenderStream {
     } else if (reply.kind === 'challenge' && this.#nonce === undefined) {
       this.#nonce = reply.nonce;
       const handshake = { helloBytes: this.#helloBytes, nonce: reply.nonce };
+      this.#handler.onChallenged();
       this.#call.write(encodeProof(prove('sender', this.#security.secret, handshake)));
     } else if (reply.kind === 'welcome' && this.#nonce !== undefined && !this.#open) {
       const handshake = { helloBytes: this.#helloBytes, nonce: this.#nonce };
