@@ -61,6 +61,8 @@ export interface ClientWorld {
   readonly history: History;
   /** A node that takes connections, if there is one. */
   chooseNode(): SimulatedNode | undefined;
+  /** Wills that have to come: publisher and number. */
+  readonly dueWills: Set<string>;
 }
 
 interface Outgoing {
@@ -179,7 +181,7 @@ export class SimulatedClient implements ClientHandler {
     }
     this.#reader = new DevicePacketReader(5);
     this.#lastHeardMs = time.nowMs;
-    this.#record({ op: 'connect', phase: 'invoke', clean: this.#cleanStart });
+    this.#record({ op: 'connect', phase: 'invoke', clean: plan.clean, fresh: this.#cleanStart });
     const connection = node.connect(this);
     this.#connection = connection;
     connection.send(
@@ -222,6 +224,7 @@ export class SimulatedClient implements ClientHandler {
     if (this.#lostWill?.seq === seq) return;
     this.#lostWill = { seq, atMs: this.#world.time.nowMs, sudden };
     if (willDelay === 0) {
+      this.#world.dueWills.add(`will-${clientId} ${String(seq)}`);
       this.#record({ op: 'will', publisher: `will-${clientId}`, seq, topic: `w/${clientId}` });
     }
   }
@@ -254,7 +257,7 @@ export class SimulatedClient implements ClientHandler {
     const { reconnectMinMs, reconnectMaxMs, clean } = this.plan;
     if (this.#connection === undefined) return;
     this.#record(
-      this.connected ? { op: 'close' } : { op: 'connect', phase: 'fail', clean: this.#cleanStart },
+      this.connected ? { op: 'close' } : { op: 'connect', phase: 'fail', clean },
     );
     this.#connection = undefined;
     this.connected = false;
@@ -315,7 +318,12 @@ export class SimulatedClient implements ClientHandler {
     }
     this.connected = true;
     this.#hasSession = !this.plan.clean;
-    this.#record({ op: 'connect', clean: this.#cleanStart, resumed: sessionPresent });
+    this.#record({
+      op: 'connect',
+      clean: this.plan.clean,
+      fresh: this.#cleanStart,
+      resumed: sessionPresent,
+    });
     this.#cancelWill();
     if (!sessionPresent) {
       for (const { seq, topic, qos, released } of this.#inflight.values()) {
@@ -361,6 +369,7 @@ export class SimulatedClient implements ClientHandler {
   ): void {
     this.lastMessageAtMs = this.#world.time.nowMs;
     const stamp = messageStamp(payload);
+    this.#world.dueWills.delete(`${stamp.publisher} ${String(stamp.seq)}`);
     this.#record({ op: 'deliver', topic, ...stamp, ...flags, hash: payloadHash(payload) });
   }
 

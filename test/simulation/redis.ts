@@ -16,33 +16,34 @@ import type { VirtualTime } from './virtual-time.ts';
 /** Slots that sessions are spread over: calls within one keep their order. */
 const LANES = 3;
 
-/** How often things go wrong between a node and Redis; one in so many calls, 0: never. */
+/** How often a connection to Redis breaks: before or after one in so many calls took effect; 0: never. */
 export interface RedisMischief {
-  /** The call took effect, the answer was lost, and the adapter gives up: nobody knows. */
-  lostReply: number;
-  /** The call took effect, the answer was lost, and the adapter repeats the call. */
-  repeat: number;
+  breaks: number;
 }
+
+/** Milliseconds after which calls that look after the cluster are given up; all others wait. */
+const DEADLINE_MS = 10_000;
 
 interface Call {
   readonly label: string;
-  readonly write: boolean;
   readonly execute: () => Promise<unknown>;
   readonly answer: (value: unknown) => void;
-  readonly fail: () => void;
-  /** Of a repeated call, the answer of the first run counts. */
+  /** When a call is repeated, the answer of the first run counts. */
   readonly first: boolean;
   readonly onRepeat: () => void;
+  /** What the last run said. */
+  ran: { readonly value: unknown } | undefined;
+  over: boolean;
 }
 
 /** The one store that all nodes share: the memory implementations, at the far end of a network. */
 export class Redis {
   readonly zone = new Zone('redis');
-  readonly mischief: RedisMischief = { lostReply: 0, repeat: 0 };
+  readonly mischief: RedisMischief = { breaks: 0 };
   /** Does not answer anybody. */
   down = false;
-  /** Copies of `payload` that the queue of `clientId` may hold because an append was made again. */
-  readonly repeatedAppends = new Map<string, number>();
+  /** Messages that a queue may hold twice, because an append was made again: client id, publisher and number. */
+  readonly repeatedAppends = new Set<string>();
   readonly #time: VirtualTime;
   readonly #random: SeededRandom;
   readonly #network: Network;
@@ -64,6 +65,8 @@ export class Redis {
   connect(host: { readonly name: string; readonly zone: Zone }): {
     readonly store: StateStore;
     readonly state: ClusterState;
+    /** Resolves when all calls are answered. */
+    readonly idle: () => Promise<void>;
   } {
     const lanes = Array.from(
       { length: LANES + 1 },
@@ -80,6 +83,9 @@ export class Redis {
     return {
       store: this.#storeOver(laneOf),
       state: this.#stateOver(lanes[LANES]!),
+      idle: async () => {
+        for (const lane of lanes) await lane.idle();
+      },
     };
   }
 
@@ -88,58 +94,57 @@ export class Redis {
     const of = ({ clientId }: { readonly clientId: string }): Lane => laneOf(clientId);
     return {
       durability: 'primary',
-      claim: (request) => of(request).write('claim', () => store.claim(request)),
+      claim: (request) => of(request).call('claim', () => store.claim(request)),
       release: (request) =>
-        of(request).write('release', () => store.release(request), { first: true }),
-      takeDue: (limit) => laneOf('').read('takeDue', () => store.takeDue(limit)),
+        of(request).call('release', () => store.release(request), { first: true }),
+      takeDue: (limit) => laneOf('').call('takeDue', () => store.takeDue(limit)),
       settleWill: (clientId, uid) =>
-        laneOf(clientId).write('settleWill', () => store.settleWill(clientId, uid)),
+        laneOf(clientId).call('settleWill', () => store.settleWill(clientId, uid)),
       changeSubscriptions: (session, token, added, removed) =>
-        of(session).write('changeSubscriptions', () =>
+        of(session).call('changeSubscriptions', () =>
           store.changeSubscriptions(session, token, added, removed),
         ),
       append: (session, queued, uid, done) => {
         this.#append(of(session), session, queued, uid, done);
       },
       settleUid: (session, uid) => {
-        of(session).tell('settleUid', () => {
+        void of(session).call('settleUid', () => {
           store.settleUid(session, uid);
+          return Promise.resolve();
         });
       },
       owner: (session, done) => {
-        of(session)
-          .read(
+        void of(session)
+          .call(
             'owner',
             () =>
               new Promise<OwnerToken | undefined>((resolve) => {
                 store.owner(session, resolve);
               }),
           )
-          .then(done, () => {
-            done(undefined);
-          });
+          .then(done);
       },
       read: (session, token, fromSequence, countMax, bytesMax) =>
-        of(session).read('read', () =>
+        of(session).call('read', () =>
           store.read(session, token, fromSequence, countMax, bytesMax),
         ),
       remove: (session, token, sequences) =>
-        of(session).write('remove', () => store.remove(session, token, sequences)),
+        of(session).call('remove', () => store.remove(session, token, sequences)),
       markReleased: (session, token, sequence) =>
-        of(session).write('markReleased', () => store.markReleased(session, token, sequence)),
+        of(session).call('markReleased', () => store.markReleased(session, token, sequence)),
       beginIncoming: (session, token, packetId, uid) =>
-        of(session).write('beginIncoming', () =>
+        of(session).call('beginIncoming', () =>
           store.beginIncoming(session, token, packetId, uid),
         ),
       finishIncoming: (session, token, packetId) =>
-        of(session).write('finishIncoming', () => store.finishIncoming(session, token, packetId)),
+        of(session).call('finishIncoming', () => store.finishIncoming(session, token, packetId)),
       endIncoming: (session, token, packetId) =>
-        of(session).write('endIncoming', () => store.endIncoming(session, token, packetId)),
+        of(session).call('endIncoming', () => store.endIncoming(session, token, packetId)),
       retain: (message) => {
         const owned = message.owned();
-        return laneOf(owned.topic.name).write('retain', () => store.retain(owned));
+        return laneOf(owned.topic.name).call('retain', () => store.retain(owned));
       },
-      readRetained: (topics) => laneOf('').read('readRetained', () => store.readRetained(topics)),
+      readRetained: (topics) => laneOf('').call('readRetained', () => store.readRetained(topics)),
     };
   }
 
@@ -155,34 +160,31 @@ export class Redis {
       new Promise((resolve) => {
         this.#store.append(session, owned, uid, resolve);
       });
-    lane
-      .write('append', execute, {
+    void lane
+      .call('append', execute, {
         first: uid !== '',
         onRepeat: () => {
           if (uid !== '') return;
           const { bytes, start, end } = owned.message;
           const { publisher, seq } = messageStamp(bytes.subarray(start, end));
-          const key = `${session.clientId} ${publisher} ${String(seq)}`;
-          this.repeatedAppends.set(key, (this.repeatedAppends.get(key) ?? 0) + 1);
+          this.repeatedAppends.add(`${session.clientId} ${publisher} ${String(seq)}`);
         },
       })
-      .then(done, () => {
-        done({ outcome: 'failed' });
-      });
+      .then(done);
   }
 
   #stateOver(lane: Lane): ClusterState {
     const state = this.#state;
+    const within = <T>(label: string, execute: () => Promise<T>): Promise<T> =>
+      lane.call(label, execute, { deadlineMs: DEADLINE_MS });
     return {
-      renewLease: (self, ttlMs) => lane.write('renewLease', () => state.renewLease(self, ttlMs)),
-      endLease: (self) => lane.write('endLease', () => state.endLease(self)),
-      bury: (node) => lane.write('bury', () => state.bury(node)),
-      changeFacts: (changes) => lane.write('changeFacts', () => state.changeFacts(changes)),
-      loadBucket: (bucket) => lane.read('loadBucket', () => state.loadBucket(bucket)),
-      readLog: (positions, countMax) =>
-        lane.read('readLog', () => state.readLog(positions, countMax)),
-      orphans: (node, cursor, limit) =>
-        lane.read('orphans', () => state.orphans(node, cursor, limit)),
+      renewLease: (self, ttlMs) => within('renewLease', () => state.renewLease(self, ttlMs)),
+      endLease: (self) => within('endLease', () => state.endLease(self)),
+      bury: (node) => within('bury', () => state.bury(node)),
+      changeFacts: (changes) => within('changeFacts', () => state.changeFacts(changes)),
+      loadBucket: (bucket) => within('loadBucket', () => state.loadBucket(bucket)),
+      readLog: (positions, countMax) => within('readLog', () => state.readLog(positions, countMax)),
+      orphans: (node, cursor, limit) => within('orphans', () => state.orphans(node, cursor, limit)),
     };
   }
 }
@@ -195,125 +197,132 @@ interface LaneParts {
   readonly host: { readonly name: string; readonly zone: Zone };
 }
 
-/** A connection of a node to one part of Redis: calls take effect, and are answered, in the order in which they were made. */
+/**
+ * The connection of a node to one part of Redis, as `RedisLink` has it: calls take effect, and are answered, in the order in
+ * which they were made. When the connection breaks, those without an answer are sent again, before all others.
+ */
 class Lane {
   readonly #parts: LaneParts;
-  readonly #queue: Call[] = [];
+  /** Not answered, in order. */
+  #calls: Call[] = [];
+  #epoch = 0;
+  #open = true;
   #arriveAtMs = 0;
   #answerAtMs = 0;
-  #busy = false;
   /** Of a node that died: what was on its way arrives, or not. */
   readonly #arrivesAfterDeath: boolean;
+  #idle: (() => void)[] = [];
 
   constructor(parts: LaneParts) {
     this.#parts = parts;
     this.#arrivesAfterDeath = parts.random.integer(2) === 0;
   }
 
-  read<T>(label: string, execute: () => Promise<T>): Promise<T> {
-    return this.#call(label, false, execute, {});
+  /** Resolves when all calls are answered. */
+  idle(): Promise<void> {
+    if (this.#calls.length === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
   }
 
-  write<T>(
+  call<T>(
     label: string,
     execute: () => Promise<T>,
-    options: { readonly first?: boolean; readonly onRepeat?: () => void } = {},
+    options: {
+      readonly first?: boolean;
+      readonly onRepeat?: () => void;
+      readonly deadlineMs?: number;
+    } = {},
   ): Promise<T> {
-    return this.#call(label, true, execute, options);
-  }
-
-  tell(label: string, execute: () => void): void {
-    this.#call(
-      label,
-      true,
-      () => {
-        execute();
-        return Promise.resolve();
-      },
-      {},
-    ).catch(() => undefined);
-  }
-
-  #call<T>(
-    label: string,
-    write: boolean,
-    execute: () => Promise<T>,
-    { first = false, onRepeat = () => undefined }: { first?: boolean; onRepeat?: () => void },
-  ): Promise<T> {
-    const { time, network, redis, host } = this.#parts;
+    const { time, host } = this.#parts;
+    const { first = false, onRepeat = () => undefined, deadlineMs } = options;
     return new Promise((resolve, reject) => {
       const call: Call = {
         label,
-        write,
         execute,
         first,
         onRepeat,
+        ran: undefined,
+        over: false,
         answer: (value) => {
           resolve(value as T);
         },
-        fail: () => {
-          reject(new Error(`${label}: the store did not answer`));
-        },
       };
-      this.#arriveAtMs = Math.max(this.#arriveAtMs, time.nowMs + network.delay());
-      time.after(this.#arriveAtMs - time.nowMs, redis.zone, label, () => {
-        if (host.zone.dead && !this.#arrivesAfterDeath) return;
-        this.#queue.push(call);
-        this.#runNext();
+      this.#calls.push(call);
+      if (this.#open) this.#send(call);
+      if (deadlineMs === undefined) return;
+      time.after(deadlineMs, host.zone, `${label} deadline`, () => {
+        if (call.over) return;
+        this.#forget(call);
+        reject(new Error(`${label}: the store did not answer`));
       });
     });
   }
 
-  #runNext(): void {
-    if (this.#busy) return;
-    const call = this.#queue.shift();
-    if (call === undefined) return;
+  #send(call: Call): void {
+    const { time, network, redis, host } = this.#parts;
+    this.#arriveAtMs = Math.max(this.#arriveAtMs, time.nowMs + network.delay());
+    const epoch = this.#epoch;
+    time.after(this.#arriveAtMs - time.nowMs, redis.zone, call.label, () => {
+      if (epoch !== this.#epoch) return;
+      if (host.zone.dead && !this.#arrivesAfterDeath) return;
+      this.#execute(call, epoch);
+    });
+  }
+
+  #execute(call: Call, epoch: number): void {
     const { redis, network, host, random, time } = this.#parts;
-    if (redis.down || network.isCut(host.name, 'redis')) {
-      this.#giveUp(call);
-      this.#runNext();
+    const { breaks } = redis.mischief;
+    const broken = breaks > 0 && random.integer(breaks) === 0;
+    if (this.#unreachable || (broken && random.integer(3) === 0)) {
+      this.#break();
       return;
     }
-    this.#busy = true;
-    const { lostReply, repeat } = redis.mischief;
-    const loses = lostReply > 0 && random.integer(lostReply) === 0;
-    const repeats = !loses && call.write && repeat > 0 && random.integer(repeat) === 0;
+    if (call.ran !== undefined) call.onRepeat();
     void call.execute().then((value) => {
-      if (!repeats) {
-        this.#busy = false;
-        if (loses) this.#giveUp(call);
-        else this.#answer(call, value);
-        this.#runNext();
+      const answer = call.first ? (call.ran?.value ?? value) : value;
+      call.ran = { value: answer };
+      if (broken) {
+        this.#break();
         return;
       }
-      // Others may come in between.
-      time.after(network.delay() * 3, redis.zone, `${call.label} again`, () => {
-        // A node that is dead repeats nothing.
-        if (host.zone.dead) return;
-        call.onRepeat();
-        void call.execute().then((second) => {
-          this.#busy = false;
-          this.#answer(call, call.first ? value : second);
-          this.#runNext();
-        });
+      this.#answerAtMs = Math.max(this.#answerAtMs, time.nowMs + network.delay());
+      time.after(this.#answerAtMs - time.nowMs, host.zone, call.label, () => {
+        if (epoch !== this.#epoch || call.over) return;
+        this.#forget(call);
+        call.answer(answer);
       });
     });
   }
 
-  #answer(call: Call, value: unknown): void {
-    const { time, network, host } = this.#parts;
-    this.#answerAtMs = Math.max(this.#answerAtMs, time.nowMs + network.delay());
-    time.after(this.#answerAtMs - time.nowMs, host.zone, call.label, () => {
-      call.answer(value);
+  get #unreachable(): boolean {
+    const { redis, network, host } = this.#parts;
+    return redis.down || network.isCut(host.name, 'redis');
+  }
+
+  #break(): void {
+    if (!this.#open) return;
+    this.#epoch += 1;
+    this.#open = false;
+    this.#connectLater();
+  }
+
+  #connectLater(): void {
+    const { time, host, random } = this.#parts;
+    time.after(20 + random.integer(200), host.zone, 'redis link', () => {
+      if (this.#unreachable) {
+        this.#connectLater();
+        return;
+      }
+      this.#open = true;
+      for (const call of [...this.#calls]) this.#send(call);
     });
   }
 
-  #giveUp(call: Call): void {
-    const { time, host, random } = this.#parts;
-    this.#answerAtMs = Math.max(this.#answerAtMs, time.nowMs + 200 + random.integer(1_500));
-    time.after(this.#answerAtMs - time.nowMs, host.zone, call.label, () => {
-      call.fail();
-    });
+  #forget(call: Call): void {
+    call.over = true;
+    this.#calls = this.#calls.filter((other) => other !== call);
+    if (this.#calls.length > 0) return;
+    for (const resolve of this.#idle.splice(0)) resolve();
   }
 }
 

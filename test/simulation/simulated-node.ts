@@ -1,7 +1,7 @@
 import { Cluster } from '@shoalmq/cluster';
 import { Decoder, createPacketEncoder } from '@shoalmq/codec';
 import { Counters, DEFAULT_LIMITS, Node } from '@shoalmq/core';
-import type { ClusterState, Peers, StateStore } from '@shoalmq/core';
+import type { Peers, StateStore } from '@shoalmq/core';
 import { SeededRandom } from '@shoalmq/testkit';
 import { startTicker } from '@shoalmq/transport';
 import { ClientConnection } from './network.ts';
@@ -34,6 +34,7 @@ export class SimulatedNode {
   readonly #connections = new Set<ClientConnection>();
   #node: Node | undefined;
   #cluster: Cluster | undefined;
+  #idle: () => Promise<void> = () => Promise.resolve();
 
   constructor(name: string, life: number, parts: SimulatedNodeParts) {
     this.name = name;
@@ -119,7 +120,10 @@ export class SimulatedNode {
     time.note(`leave ${this.host.zone.name}`);
     time.after(0, this.host.zone, 'leave', () => {
       this.#node?.closeAll();
-      void this.#cluster?.leave().then(() => {
+      void this.#cluster
+        ?.leave()
+        .then(() => this.#idle())
+        .then(() => {
         time.after(1, this.host.zone, 'left', () => {
           time.note(`left ${this.host.zone.name}`);
           this.host.zone.dead = true;
@@ -137,7 +141,8 @@ export class SimulatedNode {
   #start(): void {
     const { time, network, redis, seed, defect } = this.#parts;
     const clock = { monotonicMs: () => time.elapsedMs, wallMs: () => Math.floor(time.nowMs) };
-    const connected: { store: StateStore; state: ClusterState } = redis.connect(this.host);
+    const connected = redis.connect(this.host);
+    this.#idle = connected.idle;
     const store = defect.store?.(connected.store) ?? connected.store;
     const cluster = new Cluster({
       state: connected.state,

@@ -60,6 +60,8 @@ class Simulation {
   readonly #nodes = new Map<string, SimulatedNode>();
   readonly #clients: SimulatedClient[] = [];
   readonly #defect: Defect;
+  /** Wills that were not published yet. */
+  readonly #dueWills = new Set<string>();
   #lives = 0;
   #faults = 0;
 
@@ -119,6 +121,7 @@ class Simulation {
         random: new SeededRandom(this.#integer(0x7fff_ffff)),
         history: this.#history,
         chooseNode: () => this.#chooseNode(),
+        dueWills: this.#dueWills,
       });
       this.#clients.push(client);
       this.#time.after(1_000, this.#time.outside, 'client', () => {
@@ -228,12 +231,11 @@ class Simulation {
     const { mischief } = this.#redis;
     this.#at(FAULTS_FROM_MS, () => {
       this.#faulted('mischief');
-      mischief.repeat = [0, 10, 40][this.#integer(3)]!;
-      mischief.lostReply = [0, 40, 200][this.#integer(3)]!;
+      mischief.breaks = [0, 20, 100][this.#integer(3)]!;
       this.#network.delayMaxMs = [3, 3, 30][this.#integer(3)]!;
     });
     this.#at(FAULTS_UNTIL_MS, () => {
-      mischief.repeat = mischief.lostReply = 0;
+      mischief.breaks = 0;
       this.#network.delayMaxMs = 3;
     });
   }
@@ -331,6 +333,7 @@ class Simulation {
 
   #isQuiet(): boolean {
     if (this.#time.elapsedMs < FINISHING_MS + QUIET_MS) return false;
+    if (this.#dueWills.size > 0) return false;
     return this.#clients.every(
       ({ connected, unsettled, lastMessageAtMs, plan, subscribed }) =>
         connected &&

@@ -240,7 +240,7 @@ class HistoryCheck {
       session.connectedAtMs = record.atMs;
       return;
     }
-    if (session !== undefined && !session.clean && !record.clean) {
+    if (session !== undefined && !session.clean && !record.clean && !record.fresh) {
       this.#report(
         'L1',
         `${record.client}: its session is gone on connection ${record.connection}`,
@@ -391,7 +391,10 @@ class HistoryCheck {
   /** L2, L3 and L6 of a message that this session or group has already. */
   #checkAgain(record: HistoryRecord, message: Message, before: Delivery, what: string): void {
     if (record.qos === 0) {
-      this.#report('L3', `${what} came again at QoS 0`);
+      // At QoS 1 what the publisher sends again is another message.
+      if (message.qos !== 1 || message.resentAt < 0) {
+        this.#report('L3', `${what} came again at QoS 0`);
+      }
       return;
     }
     if (record.qos === 2) {

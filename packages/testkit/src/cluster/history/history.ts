@@ -48,6 +48,8 @@ export interface HistoryRecord {
   readonly dup: boolean;
   readonly retain: boolean;
   readonly clean: boolean;
+  /** Of a CONNECT that wanted no earlier session, although the new one is kept. */
+  readonly fresh: boolean;
   readonly resumed: boolean;
   /** Of the payload: `payloadHash`. */
   readonly hash: number;
@@ -98,7 +100,8 @@ export class History implements Iterable<HistoryRecord> {
       (fields.dup === true ? 0x100 : 0) |
       (fields.retain === true ? 0x200 : 0) |
       (fields.clean === true ? 0x400 : 0) |
-      (fields.resumed === true ? 0x800 : 0);
+      (fields.resumed === true ? 0x800 : 0) |
+      (fields.fresh === true ? 0x1000 : 0);
     columns[at + 1] = this.#textId(fields.client ?? '');
     columns[at + 2] = fields.connection ?? 0;
     columns[at + 3] = this.#textId(fields.topic ?? '');
@@ -123,6 +126,7 @@ export class History implements Iterable<HistoryRecord> {
         retain: (flags & 0x200) !== 0,
         clean: (flags & 0x400) !== 0,
         resumed: (flags & 0x800) !== 0,
+        fresh: (flags & 0x1000) !== 0,
         client: this.#texts[columns[at + 1]!]!,
         connection: columns[at + 2]!,
         topic: this.#texts[columns[at + 3]!]!,
