@@ -89,7 +89,8 @@ export class Device implements Disposable {
   #aliveTimer: NodeJS.Timeout | undefined;
   #lastReadAtMs = 0;
   #corked = false;
-  #waiters: (() => void)[] = [];
+  readonly #onlineWaiters: (() => void)[] = [];
+  readonly #settledWaiters: (() => void)[] = [];
 
   #seq = 0;
   #packetId = 0;
@@ -127,15 +128,16 @@ export class Device implements Disposable {
     return this.#waiting.length + this.#inflight.size;
   }
 
-  /** Messages published so far, the sequence number of the last. */
-  get published(): number {
-    return this.#seq;
+  /** Resolves when the handshake of everything published so far is over. */
+  settled(): Promise<void> {
+    if (this.unsettled === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#settledWaiters.push(resolve));
   }
 
   /** Resolves when the device is connected. */
   online(): Promise<void> {
     if (this.#connected) return Promise.resolve();
-    return new Promise((resolve) => this.#waiters.push(resolve));
+    return new Promise((resolve) => this.#onlineWaiters.push(resolve));
   }
 
   /**
@@ -156,18 +158,21 @@ export class Device implements Disposable {
   /**
    * Publishes the next message of this device: now, when it has a connection and room in its window, else later. At
    * QoS 0 without a connection never: then the message is not counted either.
+   *
+   * @returns the sequence number of the message, 0 of one that will not be published.
    */
-  publish(topic: string, qos: Qos, retain = false): void {
-    if (qos === 0 && !this.#connected) return;
+  publish(topic: string, qos: Qos, retain = false): number {
+    if (qos === 0 && !this.#connected) return 0;
     const message = {
       ...{ topic, seq: ++this.#seq, qos, retain, packetId: 0, released: false },
     };
     if (qos === 0) {
       this.#writePublish(message, false);
-      return;
+    } else {
+      this.#waiting.push(message);
+      this.#sendWaiting();
     }
-    this.#waiting.push(message);
-    this.#sendWaiting();
+    return message.seq;
   }
 
   /** Cuts the connection, as a network does; the device comes back. */
@@ -283,7 +288,7 @@ export class Device implements Disposable {
     else this.#startOver();
     for (const [packetId, request] of this.#requests) this.#writeRequest(packetId, request);
     this.#sendWaiting();
-    for (const resolve of this.#waiters.splice(0)) resolve();
+    for (const resolve of this.#onlineWaiters.splice(0)) resolve();
   }
 
   /** Sends again, in order, what was not acknowledged [MQTT-4.4.0-1]. */
@@ -387,6 +392,8 @@ export class Device implements Disposable {
       this.#writePublish(message, false);
     }
     if (sent > 0) this.#waiting.splice(0, sent);
+    if (this.unsettled > 0) return;
+    for (const resolve of this.#settledWaiters.splice(0)) resolve();
   }
 
   #writePublish(message: Outgoing, dup: boolean): void {

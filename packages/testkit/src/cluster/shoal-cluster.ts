@@ -110,7 +110,12 @@ export class ShoalCluster implements AsyncDisposable {
 
   /** The MQTT ports of the nodes that run. */
   get ports(): readonly number[] {
-    return this.running.map((id) => this.node(id).port);
+    return this.running.map((id) => this.portOf(id));
+  }
+
+  /** The MQTT port of a node, whether it runs or not. */
+  portOf(id: string): number {
+    return this.#member(id).port;
   }
 
   /** The process of a node: its ports, its pid, its log. The last one when it does not run any more. */
