@@ -8,20 +8,54 @@ import type {
 } from '@shoalmq/core';
 import type { FactReplica } from './fact-replica.ts';
 import type { ItemHandler } from './item.ts';
+import type { PeerSource } from './link/peer-server.ts';
 import type { Peer } from './peer.ts';
 
-/** Carries out what one peer sends. */
+/** Bytes of messages that wait for the lease beyond which no more is read from the peer. */
+const LATER_BYTES_MAX = 8_388_608;
+
+interface Later {
+  readonly message: Message;
+  readonly plain: boolean;
+  readonly groups: readonly string[];
+}
+
+/** Carries out what one peer sends on one link. */
 export class Inbox implements ItemHandler {
   readonly #node: Node;
   readonly #replica: FactReplica;
   readonly #peer: Peer;
+  readonly #source: PeerSource;
+  /**
+   * What came while this node had no lease, in order: clean sessions may have moved on, and get it only when that is
+   * known. QoS 0 flows.
+   */
+  #later: Later[] = [];
+  #laterBytes = 0;
+  #suspended = false;
   #lookedUpTo = 0;
   #notHere: number[] = [];
 
-  constructor(node: Node, replica: FactReplica, peer: Peer) {
-    this.#node = node;
-    this.#replica = replica;
-    this.#peer = peer;
+  constructor(parts: {
+    readonly node: Node;
+    readonly replica: FactReplica;
+    readonly peer: Peer;
+    readonly source: PeerSource;
+  }) {
+    this.#node = parts.node;
+    this.#replica = parts.replica;
+    this.#peer = parts.peer;
+    this.#source = parts.source;
+  }
+
+  /** Items that came together follow. */
+  onBegin(): void {
+    const { peers } = this.#node.parts;
+    if (this.#suspended || peers.valid) return;
+    this.#suspended = true;
+    void peers.whenValid().then(() => {
+      this.#deliverLater();
+    });
   }
 
   /** The end of what came together: messages leave, and what was looked for is answered. */
@@ -35,7 +69,13 @@ export class Inbox implements ItemHandler {
   }
 
   onForward(message: Message, plain: boolean, groups: readonly string[]): void {
-    this.#node.router.deliverForwarded(message, plain, groups);
+    if (!this.#suspended || message.qos === 0) {
+      this.#node.router.deliverForwarded(message, plain, groups);
+      return;
+    }
+    this.#later.push({ message: message.owned(), plain, groups });
+    this.#laterBytes += message.payloadBytes;
+    if (this.#laterBytes > LATER_BYTES_MAX) this.#source.hold();
   }
 
   onHint(number: number, session: SessionRef, sequence: number, queued: QueuedMessage): void {
@@ -73,6 +113,19 @@ export class Inbox implements ItemHandler {
 
   onApplied(number: number): void {
     this.#peer.onApplied(number);
+  }
+
+  #deliverLater(): void {
+    this.#suspended = false;
+    const later = this.#later;
+    this.#later = [];
+    this.#laterBytes = 0;
+    const { router } = this.#node;
+    for (const { message, plain, groups } of later) {
+      router.deliverForwarded(message, plain, groups);
+    }
+    router.flush();
+    this.#source.release();
   }
 
   #looked(number: number, here: boolean): void {
