@@ -275,3 +275,38 @@ test('a message that comes while the socket is congested by others is not forgot
   await node.settle();
   expect(seen(client)).toEqual(['publish 3 m1', 'publish 4 m2']);
 });
+
+test('[MQTT-4.3.3-10] the packet id of a message that was sent and then dropped is released before another one gets it', async () => {
+  const node = new TestNode({ limits: { queueMessagesMax: 4 } });
+  const one = { ...fields, properties: { ...properties, receiveMaximum: 1 } };
+  let client = await node.connect(one);
+  await client.subscribe('t', { qos: 2 });
+  await publish(node, 2, ['sent']);
+  expect(seen(client)).toEqual(['publish 2 sent']);
+  client.channel.disconnect();
+  // Up to the message before the one that will have the same packet id.
+  for (let i = 2; i < 65_536; i += 434) await publish(node, 1, range(434));
+  await publish(node, 2, ['same id', 'next']);
+  client = await node.connect({ ...fields, properties: { ...properties, receiveMaximum: 10 } });
+  expect(seen(client)).toEqual(['publish 65535 m432', 'publish 1 m433', 'pubrel 2']);
+  client.send({ cmd: 'pubcomp', messageId: 2 });
+  await node.settle();
+  expect(seen(client)).toEqual(['publish 2 same id', 'publish 3 next']);
+  // Sent and not acknowledged: it comes again as what it is.
+  client.channel.disconnect();
+  client = await node.connect({ ...fields, properties });
+  expect(seen(client).slice(-2)).toEqual(['publish 2 dup same id', 'publish 3 dup next']);
+});
+
+test('[MQTT-3.1.2-25] a message that was sent and is now too large is not sent again, but its packet id is released', async () => {
+  const node = new TestNode();
+  let client = await node.connect({ ...fields, properties });
+  await client.subscribe('t', { qos: 2 });
+  await publish(node, 2, ['x'.repeat(1_000), 'small']);
+  expect(client.packets()).toHaveLength(2);
+  client.channel.disconnect();
+  client = await node.connect({ ...fields, properties: { ...properties, maximumPacketSize: 500 } });
+  expect(seen(client)).toEqual(['pubrel 2', 'publish 3 dup small']);
+  client.send({ cmd: 'pubcomp', messageId: 2 });
+  expect(await queueSize(node)).toBe(1);
+});

@@ -270,13 +270,18 @@ export class MemoryStore implements StateStore {
     countMax: number,
     bytesMax: number,
   ): Promise<
-    | { readonly outcome: 'ok'; readonly entries: readonly QueueEntry[] }
+    | {
+        readonly outcome: 'ok';
+        readonly entries: readonly QueueEntry[];
+        readonly droppedBelow: number;
+      }
     | { readonly outcome: 'fenced' }
   > {
     const session = this.#owned(ref, token);
     if (session === undefined) return FENCED_OUTCOME;
-    const entries = session.queue?.read(fromSequence, countMax, bytesMax) ?? NONE;
-    return Promise.resolve({ outcome: 'ok', entries });
+    const { queue } = session;
+    const entries = queue?.read(fromSequence, countMax, bytesMax) ?? NONE;
+    return Promise.resolve({ outcome: 'ok', entries, droppedBelow: queue?.droppedBelow ?? 1 });
   }
 
   remove(ref: SessionRef, token: OwnerToken, sequences: readonly number[]): Promise<FencedResult> {

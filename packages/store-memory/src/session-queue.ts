@@ -27,6 +27,7 @@ export class SessionQueue {
   #first: Chunk | undefined = undefined;
   #last: Chunk | undefined = undefined;
   #next = 1;
+  #droppedBelow = 1;
   #count = 0;
   #bytes = 0;
   /** Uids that are not settled; made when the first QoS 2 message comes. */
@@ -39,6 +40,11 @@ export class SessionQueue {
   /** The sequence that the next entry gets. */
   get nextSequence(): number {
     return this.#next;
+  }
+
+  /** No entry of this sequence or above was dropped by `makeRoom`. */
+  get droppedBelow(): number {
+    return this.#droppedBelow;
   }
 
   /** Whether an entry with this uid was appended, and the uid not settled since. */
@@ -65,6 +71,7 @@ export class SessionQueue {
       const oldest = this.#oldest();
       if (oldest === undefined) break;
       this.remove(oldest.sequence);
+      this.#droppedBelow = oldest.sequence + 1;
       dropped += 1;
     }
     return dropped;

@@ -1,7 +1,7 @@
 --[[
   Appends to the queue of a session within its bounds, exactly; the native XADD is for queues that are far from them.
 
-  KEYS[1]  session  hash    counted: entries up to this sequence are in `bytes`
+  KEYS[1]  session  hash    counted: entries up to this sequence are in `bytes`; dropped_below: none from there on was dropped
   KEYS[2]  queue    stream  one field m: the encoded message
   KEYS[3]  seen     hash    uids that were appended and not settled -> sequence
   ARGV[1]  generation of the store
@@ -57,7 +57,7 @@ if #tail < CALL_MAX then
   counted = sequence
   bytes = bytes + size
 end
-local dropped = 0
+local dropped, dropped_below = 0, 0
 while (count > count_max or bytes > bytes_max) and dropped < CALL_MAX do
   local chunk = math.max(1, math.min(count - count_max, 64))
   for _, entry in ipairs(redis.call('XRANGE', queue, '-', '+', 'COUNT', chunk)) do
@@ -65,7 +65,9 @@ while (count > count_max or bytes > bytes_max) and dropped < CALL_MAX do
     if sequence_of(entry[1]) <= counted then bytes = bytes - entry_bytes(entry) end
     count = count - 1
     dropped = dropped + 1
+    dropped_below = sequence_of(entry[1]) + 1
   end
 end
 redis.call('HSET', KEYS[1], 'counted', counted, 'bytes', bytes)
+if dropped > 0 then redis.call('HSET', KEYS[1], 'dropped_below', string.format('%.0f', dropped_below)) end
 return { 'kept', count, bytes, sequence, dropped }

@@ -238,7 +238,11 @@ export class RedisStore implements StateStore {
     countMax: number,
     bytesMax: number,
   ): Promise<
-    | { readonly outcome: 'ok'; readonly entries: readonly QueueEntry[] }
+    | {
+        readonly outcome: 'ok';
+        readonly entries: readonly QueueEntry[];
+        readonly droppedBelow: number;
+      }
     | { readonly outcome: 'fenced' }
   > {
     const found = await scripts.readQueue(this.#redis, {
@@ -250,11 +254,11 @@ export class RedisStore implements StateStore {
     });
     if (found === 'fenced') return { outcome: 'fenced' };
     const entries: QueueEntry[] = [];
-    for (let i = 0; i < found.length; i += 2) {
+    for (let i = 1; i < found.length; i += 2) {
       const sequence = sequenceOf(found[i] as Buffer);
       entries.push(decodeQueueEntry(found[i + 1] as Buffer, sequence, this.#topics));
     }
-    return { outcome: 'ok', entries };
+    return { outcome: 'ok', entries, droppedBelow: Number(found[0]) };
   }
 
   async remove(

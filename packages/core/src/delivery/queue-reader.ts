@@ -64,6 +64,10 @@ export class QueueReader {
   /** Entries below may have been sent on an earlier connection. */
   readonly #sentBelow: number;
   readonly #released: Set<number>;
+  /** Entries below may have been dropped from the queue, also after they were sent. */
+  #droppedBelow = 1;
+  /** Packet identifiers that the client has released on this connection; kept when some may be those of dropped entries. */
+  readonly #cleared = new Set<number>();
   #reading = false;
   #closed = false;
   #settled: number[] = [];
@@ -118,7 +122,12 @@ export class QueueReader {
   onAppended(sequence: number, queued: QueuedMessage): void {
     if (this.#closed) return;
     if (sequence > this.#announced) this.#announced = sequence;
-    if (!this.#behind && sequence === this.#next && this.#mayQueue(sequence) && this.#owner.valid) {
+    if (
+      !this.#behind &&
+      sequence === this.#next &&
+      this.#mayQueue(sequence, queued.qos) &&
+      this.#owner.valid
+    ) {
       const sent = this.#send(sequence, queued, false);
       this.#next = sequence + 1;
       // The client may be silent for long: nothing else would take it out of the store.
@@ -161,6 +170,7 @@ export class QueueReader {
     }
     this.#inflight.delete(packetId);
     this.#context.counters.inflightMessages -= 1;
+    if (this.#droppedBelow > 1 && type !== AckType.Puback) this.#cleared.add(packetId);
     this.#settled.push(entry.sequence);
     return AckOutcome.Done;
   }
@@ -187,8 +197,28 @@ export class QueueReader {
   }
 
   /** An old message that was never acknowledged may still hold the identifier: then everything waits. */
-  #mayQueue(sequence: number): boolean {
-    return this.#room() > 0 && !this.#inflight.has(packetIdOf(sequence));
+  #mayQueue(sequence: number, qos: 1 | 2): boolean {
+    const packetId = packetIdOf(sequence);
+    if (this.#room() <= 0 || this.#inflight.has(packetId)) return false;
+    // What was sent before has its identifier from then.
+    if (qos === 1 || this.#droppedBelow === 1 || sequence < this.#sentBelow) return true;
+    return !this.#clearIfHeld(packetId);
+  }
+
+  /**
+   * An entry that was sent at QoS 2 and then dropped at the queue's bound is not sent again, but the client may hold its
+   * packet identifier, and would take the next message with it for a repetition [MQTT-4.3.3-10]. PUBREL makes the client
+   * forget it. Which ones are held nobody knows: each that may be is cleared once for a connection.
+   */
+  #clearIfHeld(packetId: number): boolean {
+    const first = packetId === 1 ? PACKET_IDS : packetId - 1;
+    if (first >= Math.min(this.#droppedBelow, this.#sentBelow) || this.#cleared.has(packetId)) {
+      return false;
+    }
+    this.#inflight.set(packetId, { sequence: first, awaiting: 'pubcomp' });
+    this.#context.counters.inflightMessages += 1;
+    this.#sendPubrel(packetId);
+    return true;
   }
 
   #pump(): void {
@@ -210,7 +240,10 @@ export class QueueReader {
           this.#reading = false;
           if (this.#closed) return;
           if (result.outcome === 'fenced') this.#owner.storeLost('fenced');
-          else this.#onEntries(result.entries, announcedBefore);
+          else {
+            this.#droppedBelow = result.droppedBelow;
+            this.#onEntries(result.entries, announcedBefore);
+          }
         },
         () => {
           this.#reading = false;
@@ -236,7 +269,10 @@ export class QueueReader {
   #sendEntries(entries: readonly QueueEntry[], announcedBefore: number): void {
     for (const entry of entries) {
       if (!this.#released.has(entry.sequence)) {
-        if (!this.#mayQueue(entry.sequence)) return;
+        if (!this.#mayQueue(entry.sequence, entry.qos)) {
+          this.#clearAhead(entries);
+          return;
+        }
         this.#send(entry.sequence, entry, entry.sequence < this.#sentBelow);
       }
       this.#next = entry.sequence + 1;
@@ -252,16 +288,32 @@ export class QueueReader {
     else this.#owner.caughtUp();
   }
 
+  /** What was read will be sent soon: identifiers that may be held are cleared together, not one after the other. */
+  #clearAhead(entries: readonly QueueEntry[]): void {
+    if (this.#droppedBelow === 1) return;
+    for (const { sequence, qos } of entries) {
+      if (sequence > this.#next) this.#mayQueue(sequence, qos);
+    }
+  }
+
   /** Returns false when the message was discarded: it is settled. */
   #send(sequence: number, queued: QueuedMessage, dup: boolean): boolean {
     const packetId = packetIdOf(sequence);
     const form = publishForm(this.#outbox.version, queued.subscriptionIds);
-    if (!this.#outbox.send(queued.message, form, queued.qos, queued.retain, dup, packetId)) {
+    const sent = this.#outbox.send(queued.message, form, queued.qos, queued.retain, dup, packetId);
+    const held = dup && queued.qos === 2;
+    if (!sent && !held) {
       this.#settled.push(sequence);
       return false;
     }
     this.#context.counters.inflightMessages += 1;
-    this.#inflight.set(packetId, { sequence, awaiting: queued.qos === 1 ? 'puback' : 'pubrec' });
+    let awaiting: InFlight['awaiting'] = queued.qos === 1 ? 'puback' : 'pubrec';
+    if (!sent) {
+      // The client takes smaller packets only than when it may have got this one, and may hold its identifier.
+      awaiting = 'pubcomp';
+      this.#sendPubrel(packetId);
+    }
+    this.#inflight.set(packetId, { sequence, awaiting });
     return true;
   }
 

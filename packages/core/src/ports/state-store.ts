@@ -238,7 +238,8 @@ export interface StateStore {
   owner(session: SessionRef, done: (token: OwnerToken | undefined) => void): void;
   /**
    * Entries from `fromSequence` on, in order, at most `countMax` of them and about `bytesMax` of payload, but one at
-   * least when there is one. Expired messages are among them: the caller drops and removes them.
+   * least when there is one. Expired messages are among them: the caller drops and removes them. `droppedBelow`: the
+   * queue has dropped entries at its bound, none of this sequence or above; 1 when it never has.
    */
   read(
     session: SessionRef,
@@ -247,7 +248,11 @@ export interface StateStore {
     countMax: number,
     bytesMax: number,
   ): Promise<
-    | { readonly outcome: 'ok'; readonly entries: readonly QueueEntry[] }
+    | {
+        readonly outcome: 'ok';
+        readonly entries: readonly QueueEntry[];
+        readonly droppedBelow: number;
+      }
     | { readonly outcome: 'fenced' }
   >;
   /**

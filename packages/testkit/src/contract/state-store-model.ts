@@ -62,6 +62,7 @@ export interface ModelSession {
   nextSequence: number;
   sentBelow: number;
   released: number[];
+  droppedBelow: number;
   incoming: { packetId: number; uid: string; state: string }[];
 }
 
@@ -251,7 +252,7 @@ export class StateStoreModel {
     if (!fits([]) || (queuePolicy === 'reject-new' && !fits(session.entries))) return 'full';
     let dropped = 0;
     while (!fits(session.entries)) {
-      session.entries.shift();
+      session.droppedBelow = session.entries.shift()!.sequence + 1;
       dropped += 1;
     }
     const sequence = session.nextSequence;
@@ -268,11 +269,16 @@ export class StateStoreModel {
     if (session !== undefined) session.uids = session.uids.filter((uid) => uid !== settled);
   }
 
-  read(session: ModelSession, fromSequence: number, countMax: number): readonly ModelEntry[] {
-    return session.entries
+  read(
+    session: ModelSession,
+    fromSequence: number,
+    countMax: number,
+  ): { readonly droppedBelow: number; readonly entries: readonly ModelEntry[] } {
+    const entries = session.entries
       .filter(({ sequence }) => sequence >= fromSequence)
       .slice(0, countMax)
       .map(({ sequence, payload, qos }) => ({ sequence, payload, qos }));
+    return { droppedBelow: session.droppedBelow, entries };
   }
 
   remove(session: ModelSession, sequences: readonly number[]): void {
@@ -348,6 +354,7 @@ export class StateStoreModel {
       nextSequence: 1,
       sentBelow: 1,
       released: [],
+      droppedBelow: 1,
       incoming: [],
     };
     this.#sessions.push(session);

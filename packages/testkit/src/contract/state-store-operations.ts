@@ -464,11 +464,14 @@ class Run {
         const actual =
           result.outcome === 'fenced'
             ? 'fenced'
-            : result.entries.map((entry) => ({
-                sequence: entry.sequence,
-                payload: textOf(entry.message),
-                qos: entry.qos,
-              }));
+            : {
+                droppedBelow: result.droppedBelow,
+                entries: result.entries.map((entry) => ({
+                  sequence: entry.sequence,
+                  payload: textOf(entry.message),
+                  qos: entry.qos,
+                })),
+              };
         const expected =
           session === undefined ? 'fenced' : model.read(session, call.from, call.count);
         return { actual, expected };
