@@ -1,5 +1,5 @@
 import { Cluster } from '@shoalmq/cluster';
-import type { ClusterHealth, ClusterReport, LinkSecurity } from '@shoalmq/cluster';
+import type { ClusterHealth, ClusterReport, ClusterStatus, LinkSecurity } from '@shoalmq/cluster';
 import { noPeers } from '@shoalmq/core';
 import type { Clock, Node, NodeDescriptor, Peers, Random, StateStore } from '@shoalmq/core';
 import { createMemoryStore } from '@shoalmq/store-memory';
@@ -27,6 +27,8 @@ export interface Backing {
   sizes(node: Node): Omit<MemoryStoreSizes, 'willsPending'>;
   /** Every node that has a lease, as this one knows it; none when there is no cluster. */
   nodes(): readonly NodeDescriptor[];
+  /** The cluster as this node sees it; `undefined`: there is none, and none to join. */
+  clusterStatus(): ClusterStatus | undefined;
   /** Tells the other nodes that no new clients come here. */
   announceDrain(): Promise<void>;
   /** Leaves the cluster and lets go of the store; once the connections are closed. */
@@ -93,6 +95,7 @@ function memoryBacking(
     storeFacts: () => Promise.resolve(MEMORY_FACTS),
     sizes: () => store.sizes(),
     nodes: () => [],
+    clusterStatus: () => undefined,
     announceDrain: () => Promise.resolve(),
     leave: () => Promise.resolve(),
   };
@@ -147,6 +150,7 @@ function clusterBacking(
       queuedBytes: 0,
     }),
     nodes: () => cluster.nodes,
+    clusterStatus: () => cluster.status(),
     announceDrain: () => cluster.drain(),
     leave: async () => {
       await cluster.leave();

@@ -75,6 +75,16 @@ export async function startBrokerProcess(
             contentType: 'text/plain; version=0.0.4; charset=utf-8',
             text: () => parts.metrics?.text() ?? Promise.resolve(''),
           },
+          cluster: () => {
+            const { broker } = parts;
+            return (
+              broker && {
+                status: () => broker.clusterOverview(),
+                explain: (message, listMax) => broker.explain(message, listMax),
+              }
+            );
+          },
+          remoteAdmin: http.remoteAdmin,
           onError: (error) => {
             logger.warn({ event: 'ops.failed', error }, 'the operations port failed to answer');
           },

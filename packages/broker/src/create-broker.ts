@@ -11,7 +11,14 @@ import {
 } from '@shoalmq/codec';
 import type { PublishProperties } from '@shoalmq/codec';
 import { Counters, Message, Node, ReasonCode } from '@shoalmq/core';
-import type { Access, ClientInfo, CloseReason, NodeReport, QoS } from '@shoalmq/core';
+import type {
+  Access,
+  ClientInfo,
+  CloseReason,
+  ExplainedMessage,
+  NodeReport,
+  QoS,
+} from '@shoalmq/core';
 import { listen, startTicker } from '@shoalmq/transport';
 import type { Listener } from '@shoalmq/transport';
 import type { ClusterHealth, ClusterReport } from '@shoalmq/cluster';
@@ -19,6 +26,8 @@ import { createBacking } from './backing.ts';
 import type { Backing } from './backing.ts';
 import { allowsAnonymous, parseConfig } from './config/load-config.ts';
 import type { Config, ConfigInput } from './config/schema.ts';
+import { clusterOverview, routeOverview } from './cluster-overview.ts';
+import type { ClusterOverview, RouteOverview } from './cluster-overview.ts';
 import { Drain } from './drain.ts';
 import type { DrainOptions } from './drain.ts';
 import { ListenError, isListenFailure } from './listen-error.ts';
@@ -90,6 +99,10 @@ export interface Broker {
   levels(): NodeLevels;
   /** Whether clients should be sent here, and what is wrong. A single node is always ready. */
   health(): ClusterHealth;
+  /** The cluster as this node sees it; of a node that is alone, that node. Never rejects. */
+  clusterOverview(): Promise<ClusterOverview>;
+  /** Where a message published here would go now; nothing is sent. Lists have at most `listMax` entries. */
+  explain(message: ExplainedMessage, listMax: number): Promise<RouteOverview>;
   /** How the store is set up; for Redis asked now, or a few seconds ago. Never rejects. */
   storeFacts(): Promise<StoreFacts>;
   /** Publishes a message; resolves when it is kept for all its subscribers (P1). */
@@ -226,6 +239,9 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
       };
     },
     health: () => backing.health(),
+    clusterOverview: () => clusterOverview(node, backing),
+    explain: (message, listMax) =>
+      routeOverview(node, message, { listMax, storeUp: backing.storeUp() }),
     storeFacts: () => backing.storeFacts(),
     publish: (message) => publish(node, message),
     disconnect: (clientId) => {

@@ -6,4 +6,5 @@ export type {
   BrokerPublish,
   PublishedMessage,
 } from './create-broker.ts';
+export type { ClusterOverview, NodeOverview, RouteOverview } from './cluster-overview.ts';
 export type { StoreFacts } from './store-facts.ts';

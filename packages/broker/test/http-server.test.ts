@@ -84,7 +84,7 @@ test('a scrape that fails is 500 and reported', async () => {
     { metrics: { contentType: 'text/plain', text }, onError: (error) => errors.push(error) },
   );
   const { status, body } = await get(server, '/metrics');
-  expect([status, body]).toEqual([500, 'the metrics could not be read\n']);
+  expect([status, body]).toEqual([500, 'there is no answer\n']);
   expect(errors).toHaveLength(1);
   expect((await get(server, '/livez')).status).toBe(200);
 });

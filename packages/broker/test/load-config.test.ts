@@ -35,7 +35,7 @@ test('without any source everything has its default', () => {
   expect(load({})).toEqual({
     node: { id: '' },
     mqtt: { host: '127.0.0.1', port: 1883 },
-    http: { host: '127.0.0.1', port: 9883 },
+    http: { host: '127.0.0.1', port: 9883, remoteAdmin: false },
     log: { level: 'info', format: 'auto' },
     auth: { users: [] },
     shared: { strategy: 'round-robin' },

@@ -2,6 +2,7 @@ import { ConfigError } from '../config/config-error.ts';
 import { checkConfigFile } from '../config/load-config.ts';
 import { VERSION } from '../version.ts';
 import { PUB_HELP, SUB_HELP } from './client-options.ts';
+import { CLUSTER_HELP, clusterCommand } from './cluster-command.ts';
 import { pubCommand } from './pub-command.ts';
 import { START_HELP, startCommand } from './start-command.ts';
 import { subCommand } from './sub-command.ts';
@@ -13,6 +14,8 @@ const HELP = `Usage: shoal COMMAND
   start               run a broker
   pub                 publish messages, as mosquitto_pub does
   sub                 subscribe and print messages, as mosquitto_sub does
+  cluster status      nodes, Redis and warnings of a running cluster
+  cluster explain T   where a message to topic T would go, and why
   config check FILE   say everything that is wrong with a configuration file
 
   --version           print the version
@@ -41,6 +44,8 @@ export async function mainCommand(argv: readonly string[], terminal: Terminal): 
       return pubCommand(rest, terminal);
     case 'sub':
       return subCommand(rest, terminal);
+    case 'cluster':
+      return wantsHelp ? print(terminal, CLUSTER_HELP) : clusterCommand(rest, terminal);
     case 'config':
       return wantsHelp ? print(terminal, CONFIG_HELP) : configCommand(rest, terminal);
     case 'help':
@@ -67,6 +72,8 @@ function help(command: string | undefined, terminal: Terminal): number {
       return print(terminal, PUB_HELP);
     case 'sub':
       return print(terminal, SUB_HELP);
+    case 'cluster':
+      return print(terminal, CLUSTER_HELP);
     case 'config':
       return print(terminal, CONFIG_HELP);
     default:

@@ -181,7 +181,13 @@ export const configSchema = z.strictObject({
       port: port()
         .default(9883)
         .describe(
-          'TCP port of `/livez`, `/readyz`, `/startupz`, `/lb` and `/metrics`; 0 turns them off.',
+          'TCP port of `/livez`, `/readyz`, `/startupz`, `/lb`, `/metrics` and `/api/v1/cluster`; 0 turns them off.',
+        ),
+      remoteAdmin: z
+        .boolean()
+        .default(false)
+        .describe(
+          'Whether other machines may ask `/api/v1/cluster`, which names clients and topics. Otherwise only this one may, wherever the port listens: `shoal cluster` runs beside the broker, as with `kubectl exec`.',
         ),
     })
     .prefault({})

@@ -1,6 +1,8 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { CLUSTER_API, answerClusterApi, isLocalRequest, refusal } from './cluster-api.ts';
+import type { ApiAnswer, ClusterSource } from './cluster-api.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 
 /** One answer about the state of a node, with what to tell whoever looks at it. */
@@ -27,6 +29,10 @@ export interface OpsServerOptions {
   readonly port: number;
   readonly health: HealthSource;
   readonly metrics: Metrics;
+  /** Who answers questions about the cluster, once the node has joined it. */
+  readonly cluster?: () => ClusterSource | undefined;
+  /** Whether these may come from other machines. @default false */
+  readonly remoteAdmin?: boolean;
   /** Told when a scrape failed; the scraper only sees 500. */
   readonly onError?: ((error: unknown) => void) | undefined;
 }
@@ -46,7 +52,8 @@ const HEADERS_TIMEOUT_MS = 5_000;
 const IDLE_TIMEOUT_MS = 5_000;
 
 /**
- * Starts the operations port: `/livez`, `/readyz`, `/startupz`, `/lb` and `/metrics`.
+ * Starts the operations port: `/livez`, `/readyz`, `/startupz`, `/lb`, `/metrics`, and questions about the cluster
+ * (see `answerClusterApi`).
  *
  * Health answers are 200 or 503 with `{ "status", "reason" }`. `/lb` is for balancers: 200 takes connections, 404
  * (draining) keeps those it has, 503 is not ready. GET and HEAD only, and no request bodies. Scrapes that overlap
@@ -55,7 +62,7 @@ const IDLE_TIMEOUT_MS = 5_000;
  * Rejects with the error of the operating system (`EADDRINUSE`, ...) when it cannot listen.
  */
 export async function startOpsServer(options: OpsServerOptions): Promise<OpsServer> {
-  const { health, metrics, onError } = options;
+  const { health, metrics, cluster, remoteAdmin = false, onError } = options;
   let scrape: Promise<string> | undefined;
 
   async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -69,7 +76,13 @@ export async function startOpsServer(options: OpsServerOptions): Promise<OpsServ
       send(response, 413, 'no request bodies');
       return;
     }
-    switch (request.url?.split('?', 1)[0]) {
+    const { url = '' } = request;
+    if (url.startsWith(CLUSTER_API)) {
+      const { status, body } = await clusterAnswer(request, url);
+      sendJson(response, status, body);
+      return;
+    }
+    switch (url.split('?', 1)[0]) {
       case '/livez':
         sendHealth(response, health.isLive());
         return;
@@ -90,8 +103,19 @@ export async function startOpsServer(options: OpsServerOptions): Promise<OpsServ
         response.end(await scrape);
         return;
       default:
-        send(response, 404, 'not here; see /livez /readyz /startupz /lb /metrics');
+        send(
+          response,
+          404,
+          'not here; see /livez /readyz /startupz /lb /metrics /api/v1/cluster/status',
+        );
     }
+  }
+
+  async function clusterAnswer(request: IncomingMessage, url: string): Promise<ApiAnswer> {
+    if (!remoteAdmin && !isLocalRequest(request)) {
+      return refusal(403, 'only from this machine, by address; see http.remoteAdmin');
+    }
+    return answerClusterApi(new URL(url, 'http://localhost'), cluster?.());
   }
 
   const server = createServer(
@@ -107,7 +131,7 @@ export async function startOpsServer(options: OpsServerOptions): Promise<OpsServ
       respond(request, response).catch((error: unknown) => {
         onError?.(error);
         if (response.headersSent) response.destroy();
-        else send(response, 500, 'the metrics could not be read');
+        else send(response, 500, 'there is no answer');
       });
     },
   );

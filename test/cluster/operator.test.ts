@@ -1,0 +1,107 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { expect, test } from '@jest/globals';
+import { ByteClient, RedisProcess, SHOAL_MAIN } from '@shoalmq/testkit';
+import type { ShoalProcess } from '@shoalmq/testkit';
+import { startNodes } from './nodes.ts';
+
+/** What `shoal cluster` prints about the cluster when that node is asked. */
+async function shoalCluster(node: ShoalProcess, ...args: readonly string[]): Promise<string> {
+  const url = `http://127.0.0.1:${String(node.httpPort)}`;
+  const argv = [SHOAL_MAIN, 'cluster', ...args, '--url', url];
+  const env = { ...process.env, NODE_OPTIONS: '' };
+  const { stdout } = await promisify(execFile)(process.execPath, argv, { env });
+  return stdout;
+}
+
+/** Asks again until it is so: what other nodes say of themselves comes with the next renewal of their leases. */
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  const giveUpMs = performance.now() + 20_000;
+  while (!(await holds())) {
+    if (performance.now() > giveUpMs) throw new Error('it did not happen in time');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+const linesOf = ({ lines }: ShoalProcess) =>
+  lines.map((line) => JSON.parse(line) as { event: string; [field: string]: unknown });
+
+test('shoal cluster status and explain, on any node of a cluster', async () => {
+  await using redis = await RedisProcess.start({ args: ['--maxmemory-policy', 'allkeys-lru'] });
+  await using nodes = await startNodes(2, redis.url);
+  const [one, two] = nodes.all as [ShoalProcess, ShoalProcess];
+  const kept = { clientId: 'kept', clean: false, properties: { sessionExpiryInterval: 60 } };
+  await using before = await ByteClient.connect(one.port, kept);
+  await before.subscribe('a/#', { qos: 1 });
+  await using member = await ByteClient.connect(one.port, { clientId: 'member' });
+  await member.subscribe('$share/g/a/b', { qos: 1 });
+  await using clean = await ByteClient.connect(two.port, { clientId: 'clean' });
+  await clean.subscribe('+/b', { qos: 1 });
+
+  for (const node of [one, two]) {
+    const warnings = linesOf(node).filter(({ event }) => event === 'store.warning');
+    expect(warnings).toMatchObject([
+      { level: 'warn', msg: expect.stringContaining('maxmemory-policy is allkeys-lru') },
+      { level: 'warn', msg: expect.stringContaining('appendonly is no and save is empty') },
+    ]);
+    expect(linesOf(node).find(({ event }) => event === 'store.ready')).toMatchObject({
+      ...{ mode: 'standalone', durability: 'primary', redisVersion: expect.any(String) },
+    });
+  }
+
+  await until(async () =>
+    /^n1 +serving +\S+ +2 +\d\.\d s +up /m.test(await shoalCluster(two, 'status')),
+  );
+  const status = await shoalCluster(two, 'status');
+  expect(status).toMatch(/^node n2, version \S+: ready$/m);
+  expect(status).toMatch(/^state: in Redis \S+ \(standalone\), durability primary, up$/m);
+  expect(status).toMatch(/^n2 +serving +\S+ +1 +\d\.\d s +this node /m);
+  expect(status).toMatch(/^ {2}maxmemory-policy is allkeys-lru, not noeviction: /m);
+
+  // Node n2 has not met this session yet: it asks Redis where it is.
+  const explained = JSON.parse(await shoalCluster(two, 'explain', 'a/b', '--json')) as object;
+  expect(explained).toMatchObject({
+    ...{ node: 'n2', routeCount: 2, groupCount: 1, strategy: 'round-robin' },
+    routes: expect.arrayContaining([
+      expect.objectContaining({ filter: '+/b', clientId: 'clean', node: 'n2' }),
+      expect.objectContaining({ filter: 'a/#', clientId: 'kept', persistent: true, node: 'n1' }),
+    ]),
+    groups: [{ filter: '$share/g/a/b', memberCount: 1, chosen: { node: 'n1' } }],
+  });
+  expect(await shoalCluster(one, 'explain', 'a/b')).toMatch(
+    /^ {2}next: clean session member, QoS 1, on node n1$/m,
+  );
+
+  await two.kill();
+  await until(async () => !(await shoalCluster(one, 'status')).includes('n2'));
+}, 60_000);
+
+test('durability replicated: named in the log and in the status, with what is missing for it', async () => {
+  await using redis = await RedisProcess.start();
+  const { host, port } = redis;
+  await using replica = await RedisProcess.start({
+    args: ['--replicaof', host, String(port), '--appendonly', 'yes'],
+  });
+  await using nodes = await startNodes(1, redis.url, ['cluster.durability=replicated']);
+  const [one] = nodes.all as [ShoalProcess];
+  expect(linesOf(one).find(({ event }) => event === 'store.ready')).toMatchObject({
+    ...{ durability: 'replicated', replicas: 1, level: 'info' },
+  });
+  const status = await shoalCluster(one, 'status');
+  expect(status).toMatch(/^state: .*, durability replicated by 1, up$/m);
+  expect(status).toMatch(/^ {2}min-replicas-to-write is 0: /m);
+
+  const kept = { clientId: 'kept', clean: false, properties: { sessionExpiryInterval: 60 } };
+  await using subscriber = await ByteClient.connect(one.port, kept);
+  await subscriber.subscribe('a', { qos: 1 });
+  await using publisher = await ByteClient.connect(one.port);
+  publisher.publish({ topic: 'a', payload: 'x', qos: 1 });
+  await publisher.expectPacket('puback');
+
+  await replica.stop();
+  await until(async () =>
+    /^ {2}0 replicas are connected and 1 must confirm each write/m.test(
+      await shoalCluster(one, 'status'),
+    ),
+  );
+}, 60_000);
