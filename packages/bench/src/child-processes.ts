@@ -22,7 +22,11 @@ export async function startProcess(
   command: string,
   args: readonly string[],
 ): Promise<StartedProcess> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  // Settings of Shoal in the environment are not meant for a broker that is measured.
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('SHOAL_')),
+  );
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
   let output = '';
   const collect = (chunk: Buffer): void => {
     output = (output + chunk.toString()).slice(-OUTPUT_CHARS_MAX);
