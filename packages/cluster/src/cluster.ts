@@ -125,7 +125,10 @@ export class Cluster {
         const peer = this.#joined.peerOf(target);
         // Nobody is there any more who could get it.
         if (peer === undefined) pending?.settle();
-        else peer.forward(message, plain, groups, pending);
+        else peer.forward(message, plain, groups, uid, pending);
+      },
+      settleUid: (target, uid) => {
+        this.#joined.peerOf(target)?.settleUid(uid);
       },
       hint: (nodeId, session, sequence, queued, notHere) => {
         const peer = this.#joined.peerById(nodeId);

@@ -18,6 +18,7 @@ interface Later {
   readonly message: Message;
   readonly plain: boolean;
   readonly groups: readonly string[];
+  readonly uid: string;
 }
 
 /** Carries out what one peer sends on one link. */
@@ -68,12 +69,12 @@ export class Inbox implements ItemHandler {
     this.#lookedUpTo = 0;
   }
 
-  onForward(message: Message, plain: boolean, groups: readonly string[]): void {
+  onForward(message: Message, plain: boolean, groups: readonly string[], uid: string): void {
     if (!this.#suspended || message.qos === 0) {
-      this.#node.router.deliverForwarded(message, plain, groups);
+      this.#node.router.deliverForwarded(message, plain, groups, uid);
       return;
     }
-    this.#later.push({ message: message.owned(), plain, groups });
+    this.#later.push({ message: message.owned(), plain, groups, uid });
     this.#laterBytes += message.payloadBytes;
     if (this.#laterBytes > LATER_BYTES_MAX) this.#source.hold();
   }
@@ -121,11 +122,15 @@ export class Inbox implements ItemHandler {
     this.#later = [];
     this.#laterBytes = 0;
     const { router } = this.#node;
-    for (const { message, plain, groups } of later) {
-      router.deliverForwarded(message, plain, groups);
+    for (const { message, plain, groups, uid } of later) {
+      router.deliverForwarded(message, plain, groups, uid);
     }
     router.flush();
     this.#source.release();
+  }
+
+  onSettled(uid: string): void {
+    this.#node.router.settleForwarded(uid);
   }
 
   #looked(number: number, here: boolean): void {

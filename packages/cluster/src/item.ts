@@ -30,6 +30,7 @@ const Kind = {
   TakeOver: 6,
   Changed: 7,
   Applied: 8,
+  Settled: 9,
 } as const;
 
 const HEAD_BYTES = 5;
@@ -39,6 +40,7 @@ const FLAG_PLAIN = 0b1000;
 const FLAG_GROUPS = 0b1_0000;
 const FLAG_PROPERTIES = 0b10_0000;
 const FLAG_EXPIRES = 0b100_0000;
+const FLAG_UID = 0b1000_0000;
 
 const NO_BYTES = new Uint8Array(0);
 const NO_GROUPS: readonly string[] = [];
@@ -52,18 +54,21 @@ export function writeForward(
   message: Message,
   plain: boolean,
   groups: readonly string[],
+  uid: string,
   nowMs: number,
 ): void {
-  let room = HEAD_BYTES + messageBytesMax(message);
+  let room = HEAD_BYTES + messageBytesMax(message) + textBytesMax(uid);
   for (const group of groups) room += textBytesMax(group);
   sink.reserve(room + NUMBER_BYTES_MAX);
   const start = begin(sink, Kind.Forward);
-  const flags = (plain ? FLAG_PLAIN : 0) | (groups.length > 0 ? FLAG_GROUPS : 0);
+  const flags =
+    (plain ? FLAG_PLAIN : 0) | (groups.length > 0 ? FLAG_GROUPS : 0) | (uid === '' ? 0 : FLAG_UID);
   writeMessage(sink, message, flags, nowMs);
   if (groups.length > 0) {
     writeNumber(sink, groups.length);
     for (const group of groups) writeText(sink, group);
   }
+  if (uid !== '') writeText(sink, uid);
   end(sink, start);
 }
 
@@ -173,9 +178,17 @@ export function writeApplied(sink: ByteSink, number: number): void {
   end(sink, start);
 }
 
+/** What was forwarded under `uid` will not be forwarded again. */
+export function writeSettled(sink: ByteSink, uid: string): void {
+  sink.reserve(HEAD_BYTES + textBytesMax(uid));
+  const start = begin(sink, Kind.Settled);
+  writeText(sink, uid);
+  end(sink, start);
+}
+
 /** Who gets the items of one peer. Messages are borrowed for the time of the call. */
 export interface ItemHandler {
-  onForward(message: Message, plain: boolean, groups: readonly string[]): void;
+  onForward(message: Message, plain: boolean, groups: readonly string[], uid: string): void;
   onHint(number: number, session: SessionRef, sequence: number, queued: QueuedMessage): void;
   onDeliverAt(
     number: number,
@@ -189,6 +202,7 @@ export interface ItemHandler {
   onTakeOver(clientId: string, token: OwnerToken): void;
   onChanged(number: number, positions: ReadonlyMap<number, LogPosition>): void;
   onApplied(number: number): void;
+  onSettled(uid: string): void;
 }
 
 /** Decodes items. A message of a known topic costs no string and no allocation. */
@@ -239,7 +253,8 @@ export class ItemDecoder {
         this.#message = message;
         const flags = this.#flags;
         const groups = (flags & FLAG_GROUPS) === 0 ? NO_GROUPS : this.#readTexts();
-        handler.onForward(message, (flags & FLAG_PLAIN) !== 0, groups);
+        const uid = (flags & FLAG_UID) === 0 ? '' : reader.text();
+        handler.onForward(message, (flags & FLAG_PLAIN) !== 0, groups, uid);
         return;
       }
       case Kind.Hint: {
@@ -290,6 +305,9 @@ export class ItemDecoder {
       }
       case Kind.Applied:
         handler.onApplied(reader.number());
+        return;
+      case Kind.Settled:
+        handler.onSettled(reader.text());
         return;
       // Anything else is of a later version.
     }

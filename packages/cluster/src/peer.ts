@@ -19,6 +19,7 @@ import {
   writeForward,
   writeHint,
   writeLooked,
+  writeSettled,
   writeTakeOver,
 } from './item.ts';
 import { PeerLink } from './link/peer-link.ts';
@@ -94,10 +95,11 @@ export class Peer {
     message: Message,
     plain: boolean,
     groups: readonly string[],
+    uid: string,
     pending: Settleable | undefined,
   ): void {
     const link = this.#link;
-    writeForward(link, message, plain, groups, this.#parts.clock.wallMs());
+    writeForward(link, message, plain, groups, uid, this.#parts.clock.wallMs());
     try {
       if (message.qos === 0) link.commitDroppable();
       else link.commit(pending);
@@ -105,6 +107,11 @@ export class Peer {
       this.#tooLarge(error);
       pending?.settle();
     }
+  }
+
+  settleUid(uid: string): void {
+    writeSettled(this.#link, uid);
+    this.#link.commit(undefined);
   }
 
   hint(session: SessionRef, sequence: number, queued: QueuedMessage, notHere: () => void): void {

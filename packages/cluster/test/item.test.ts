@@ -11,6 +11,7 @@ import {
   writeForward,
   writeHint,
   writeLooked,
+  writeSettled,
   writeTakeOver,
 } from '../src/item.ts';
 import type { ItemHandler } from '../src/item.ts';
@@ -61,6 +62,7 @@ const items = fc.oneof(
     message: messages,
     plain: fc.boolean(),
     groups: fc.array(texts, { maxLength: 3 }),
+    uid: texts,
   }),
   fc.record({
     item: fc.constant('hint' as const),
@@ -93,6 +95,7 @@ const items = fc.oneof(
     positions: fc.array(fc.tuple(fc.integer({ min: 0, max: 63 }), texts), { maxLength: 5 }),
   }),
   fc.record({ item: fc.constant('applied' as const), number: numbers }),
+  fc.record({ item: fc.constant('settled' as const), uid: texts }),
 );
 type Item = typeof items extends fc.Arbitrary<infer T> ? T : never;
 
@@ -110,7 +113,7 @@ function messageOf(fields: MessageFields): Message {
 function write(sink: ByteSink, item: Item): void {
   switch (item.item) {
     case 'forward':
-      return writeForward(sink, messageOf(item.message), item.plain, item.groups, NOW_MS);
+      return writeForward(sink, messageOf(item.message), item.plain, item.groups, item.uid, NOW_MS);
     case 'hint': {
       const { number, session, sequence, qos, retain, ids } = item;
       const message = messageOf(item.message);
@@ -132,14 +135,22 @@ function write(sink: ByteSink, item: Item): void {
       return writeChanged(sink, item.number, new Map(item.positions));
     case 'applied':
       return writeApplied(sink, item.number);
+    case 'settled':
+      return writeSettled(sink, item.uid);
   }
 }
 
 /** Takes down what was decoded, as plain data. */
 class Recorder implements ItemHandler {
   readonly got: unknown[] = [];
-  onForward(...[message, plain, groups]: Parameters<ItemHandler['onForward']>): void {
-    this.got.push({ item: 'forward', message: plainMessage(message), plain, groups: [...groups] });
+  onForward(...[message, plain, groups, uid]: Parameters<ItemHandler['onForward']>): void {
+    this.got.push({
+      item: 'forward',
+      message: plainMessage(message),
+      plain,
+      groups: [...groups],
+      uid,
+    });
   }
   onHint(...[number, session, sequence, queued]: Parameters<ItemHandler['onHint']>): void {
     const { message, qos, retain, subscriptionIds: ids } = queued;
@@ -172,6 +183,9 @@ class Recorder implements ItemHandler {
   onApplied(number: number): void {
     this.got.push({ item: 'applied', number });
   }
+  onSettled(uid: string): void {
+    this.got.push({ item: 'settled', uid });
+  }
 }
 
 function expected(item: Item): unknown {
@@ -203,7 +217,7 @@ test('forwarded messages are decoded into one message, and known topics are foun
   } as const;
   for (const text of ['one', 'two']) {
     const payload = new TextEncoder().encode(text);
-    writeForward(sink, messageOf({ ...fields, topic: 'a/b', payload }), true, [], NOW_MS);
+    writeForward(sink, messageOf({ ...fields, topic: 'a/b', payload }), true, [], '', NOW_MS);
   }
   const seen: Message[] = [];
   const recorder = new Recorder();
@@ -228,7 +242,7 @@ test('an item that only a later version knows is passed over', () => {
 
 test('arbitrary bytes are malformed and nothing else', () => {
   fc.assert(
-    fc.property(fc.integer({ min: 1, max: 8 }), fc.uint8Array({ maxLength: 60 }), (kind, rest) => {
+    fc.property(fc.integer({ min: 1, max: 9 }), fc.uint8Array({ maxLength: 60 }), (kind, rest) => {
       const bytes = Uint8Array.of(kind, rest.length, 0, 0, 0, ...rest);
       const decoder = new ItemDecoder(new TopicTable(), () => NOW_MS);
       try {

@@ -185,7 +185,9 @@ export class Node {
       store: parts.store,
       peers: parts.peers,
       random: parts.random,
+      identity: this.identity,
       retained: this.retained,
+      retainedMessages: this.retainedMessages,
       sharedStrategy: parts.sharedStrategy,
     });
     this.facts = new SharedFacts(this, this.identity);

@@ -11,7 +11,7 @@ test('a history gives back what was recorded', () => {
   const full: HistoryRecord = {
     ...{ atMs: 7.25, op: 'deliver', phase: 'info', client: 'd', connection: 70_000, topic: 't/ä' },
     ...{ publisher: 'c', seq: 100_000, qos: 2, dup: true, retain: true, clean: true },
-    ...{ resumed: true, hash: -5 },
+    ...{ resumed: true, fresh: true, hash: -5 },
   };
   history.record(full);
   for (let seq = 1; seq <= 70_000; seq++) history.record({ op: 'publish', seq });

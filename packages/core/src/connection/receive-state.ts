@@ -66,7 +66,7 @@ export class ReceiveState {
       return;
     }
     this.#held.add(packetId);
-    if (this.#session === undefined) this.#fanOut(message, '', undefined, undefined);
+    if (this.#session === undefined) this.#fanOut(message, '', undefined, undefined, false);
     else void this.#publishKept(message.owned(), this.#session);
   }
 
@@ -115,14 +115,15 @@ export class ReceiveState {
   async #publishKept(message: Message, session: SessionRef): Promise<void> {
     const connection = this.#connection;
     const incoming = this.#incoming;
-    const { store, random } = connection.node.parts;
+    const { node } = connection;
+    const { store, random } = node.parts;
     const slot = incoming.owe(AckType.Pubrec, message.packetId);
     try {
       const begun = await store.beginIncoming(
         session,
         connection.token,
         message.packetId,
-        random.id(),
+        node.router.nameMessage(message, random.id()),
       );
       // Nothing is routed, and nothing acknowledged, by whom others may have taken for dead meanwhile.
       if (!connection.valid) await connection.whenValid();
@@ -131,7 +132,7 @@ export class ReceiveState {
       } else if (begun.repeated && begun.incoming.state === 'done') {
         incoming.acks.settle(slot, ReasonCode.Success);
       } else if (!connection.closed) {
-        this.#fanOut(message, begun.incoming.uid, slot, session);
+        this.#fanOut(message, begun.incoming.uid, slot, session, begun.repeated);
         connection.node.router.flush();
       }
     } catch (error) {
@@ -145,12 +146,13 @@ export class ReceiveState {
     uid: string,
     slot: AckSlot | undefined,
     session: SessionRef | undefined,
+    repeated: boolean,
   ): void {
     const connection = this.#connection;
     const incoming = this.#incoming;
     const { router } = connection.node;
     const { packetId } = message;
-    const reasonCode = router.publish(message, connection, uid);
+    const reasonCode = router.publish(message, connection, uid, repeated);
     if (reasonCode >= 0) {
       this.#kept(packetId, reasonCode, slot, session);
       return;

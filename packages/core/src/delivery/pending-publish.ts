@@ -1,4 +1,5 @@
 import type { SessionRef } from '../ports/state-store.ts';
+import type { NodeTarget } from '../route/node-route.ts';
 import { ReasonCode } from '../reason-code.ts';
 
 /**
@@ -12,9 +13,18 @@ export class PendingPublish {
   reasonCode: number = ReasonCode.Success;
   /** Sessions whose queues were given the message under its uid; they remember it until the uid is settled. */
   readonly sessions: SessionRef[] = [];
+  /** Nodes whose clean sessions were given the message under its uid; they remember it likewise. */
+  readonly nodes: NodeTarget[] = [];
+  /** Clean sessions of this node were, too. */
+  given = false;
   /** One more than the parts that are open until `seal`. */
   #open = 1;
   #done: (() => void) | undefined = undefined;
+
+  /** Somebody remembers the uid until it is settled. */
+  get remembered(): boolean {
+    return this.given || this.sessions.length > 0 || this.nodes.length > 0;
+  }
 
   /** One more part. */
   expect(): void {

@@ -1,6 +1,7 @@
 import type { Message } from '../message.ts';
 import type { QoS } from '../packet.ts';
 import type { AppendResult, QueuedMessage, StateStore } from '../ports/state-store.ts';
+import type { NodeIdentity } from '../ports/cluster-state.ts';
 import type { Random } from '../ports/random.ts';
 import { nodeOfToken } from '../ports/peers.ts';
 import type { Peers } from '../ports/peers.ts';
@@ -12,6 +13,9 @@ import type { RouteTable, SharedGroup } from '../route/route-table.ts';
 import { NodeRoute } from '../route/node-route.ts';
 import type { NodeTarget } from '../route/node-route.ts';
 import type { RouteEntry, SessionTarget, Subscription } from '../route/subscription.ts';
+import { readUid, uidWithAssignment } from './assignment.ts';
+import type { Assignee, Assignment } from './assignment.ts';
+import { GivenUids } from './given-uids.ts';
 import { chooseLocalMember, chooseMember } from './shared-choice.ts';
 import type { SharedStrategy } from './shared-choice.ts';
 import { PendingPublish } from './pending-publish.ts';
@@ -34,6 +38,8 @@ export interface Publisher {
 
 const NO_IDENTIFIERS: readonly number[] = [];
 const NO_GROUPS: readonly string[] = [];
+/** Nobody repeats the message: QoS 0 and 1, and QoS 2 of clean sessions. */
+const UNNAMED: Naming = { id: '', assignment: undefined, repeated: false };
 /** QoS 0 messages that may wait until it is known where their session is; the store may be away. */
 const LOCATING_MAX = 10_000;
 
@@ -47,6 +53,8 @@ export class Router {
   readonly #store: StateStore;
   readonly #peers: Peers;
   readonly #random: Random;
+  readonly #identity: NodeIdentity;
+  readonly #givenUids = new GivenUids();
   readonly #retained: RetainedIndex;
   readonly #sharedStrategy: SharedStrategy;
   /** Runs in progress, one for each group of `#runMatches` with several plain members; reused. */
@@ -67,6 +75,8 @@ export class Router {
       readonly store: StateStore;
       readonly peers: Peers;
       readonly random: Random;
+      /** Of this node, in this life. */
+      readonly identity: NodeIdentity;
       readonly retained: RetainedIndex;
       readonly sharedStrategy: SharedStrategy;
     },
@@ -76,21 +86,23 @@ export class Router {
     this.#store = parts.store;
     this.#peers = parts.peers;
     this.#random = parts.random;
+    this.#identity = parts.identity;
     this.#retained = parts.retained;
     this.#sharedStrategy = parts.sharedStrategy;
   }
 
   /**
    * Publishes one message. Returns the reason code for the publisher when everything is done, or -1 when
-   * something is not yet kept: then `takePending` has the rest. `uid` names the message at QoS 2, else ''.
+   * something is not yet kept: then `takePending` has the rest. `uid` names the message at QoS 2, else ''; `repeated`:
+   * a publish under this uid was begun before, here or elsewhere.
    *
    * Cost between clean sessions of this node: a look at the cached matches, and one encoding into the output of
    * the subscriber (or into a run that many subscribers share). No allocation.
    */
-  publish(message: Message, from: Publisher | undefined, uid: string): number {
+  publish(message: Message, from: Publisher | undefined, uid: string, repeated = false): number {
     const matches = matchesOf(this.#table, message.topic);
     const single = matches.single;
-    if (single !== undefined && !message.retain) {
+    if (single !== undefined && !message.retain && uid === '') {
       if (this.#runMatches !== undefined) this.flush();
       const group = matches.groups[0]!;
       single.deliver(
@@ -114,19 +126,46 @@ export class Router {
       this.#context.counters.messagesDropped.no_subscribers += 1;
       return this.#finish(ReasonCode.NoMatchingSubscribers);
     }
-    this.#deliverToGroups(message, matches, from);
+    const naming = uid === '' ? UNNAMED : { ...readUid(uid), repeated };
+    const { id } = naming;
     const { groups, persistent, shared, nodes } = matches;
+    if (groups.length > 0 && this.#giveOnce(id, '')) {
+      this.#deliverToGroups(message, matches, from);
+    }
     const receivers = groups.length + persistent.length + shared.length + nodes.length;
     const alone = receivers === 1 ? from : undefined;
-    for (const delivery of persistent) this.#deliverToPersistent(message, delivery, alone, uid);
-    if (shared.length > 0) this.#deliverToAllShared(message, matches, alone, uid);
-    else for (const node of nodes) this.#forward(node, message, true, NO_GROUPS);
+    for (const delivery of persistent) this.#deliverToPersistent(message, delivery, alone, id);
+    if (shared.length > 0) this.#deliverToAllShared(message, matches, alone, naming);
+    else for (const node of nodes) this.#forward(node, message, true, NO_GROUPS, id);
     return this.#finish(ReasonCode.Success);
   }
 
-  /** The publisher will not repeat the message: the queues that have it may forget its uid. */
+  /**
+   * The uid for a QoS 2 message that may be repeated, made of `id`: it says which members of shared groups get the
+   * message, and is to be stored before `publish`.
+   */
+  nameMessage(message: Message, id: string): string {
+    const { shared } = matchesOf(this.#table, message.topic);
+    if (shared.length === 0) return id;
+    const assignment = new Map<string, Assignee>();
+    for (const group of shared) {
+      const member = chooseMember(group, message, this.#sharedStrategy, this.#random);
+      if (member !== undefined) assignment.set(fullFilter(group), this.#assigneeOf(member));
+    }
+    return uidWithAssignment(id, assignment);
+  }
+
+  /** The publisher will not repeat the message: whoever has it may forget its uid. */
   settleUid(pending: PendingPublish, uid: string): void {
-    for (const session of pending.sessions) this.#store.settleUid(session, uid);
+    const { id } = readUid(uid);
+    for (const session of pending.sessions) this.#store.settleUid(session, id);
+    for (const node of pending.nodes) this.#peers.settleUid(node, id);
+    if (pending.given) this.#givenUids.settle(id);
+  }
+
+  /** Another node's `settleUid`. */
+  settleForwarded(id: string): void {
+    this.#givenUids.settle(id);
   }
 
   /** What `publish` left open when it returned -1. */
@@ -162,28 +201,54 @@ export class Router {
     // A member may end in the midst of a publish, whose acknowledgement still waits for what is pending.
     const outer = this.#pending;
     this.#pending = undefined;
-    const node = this.#deliverToShared(message, group, undefined, '');
-    if (node !== undefined) this.#forward(node, message, false, [fullFilter(group)]);
+    const node = this.#deliverToShared(message, group, undefined, UNNAMED);
+    if (node !== undefined) this.#forward(node, message, false, [fullFilter(group)], '');
     this.#pending = outer;
   }
 
   /**
    * A message that another node published: to the clean sessions here when `plain`, and to one member here of each
-   * of `groups` (full filters). The message is borrowed.
+   * of `groups` (full filters). Under a `uid` that was not settled each of them gets it once. The message is borrowed.
    */
-  deliverForwarded(message: Message, plain: boolean, groups: readonly string[]): void {
+  deliverForwarded(message: Message, plain: boolean, groups: readonly string[], uid: string): void {
     const matches = matchesOf(this.#table, message.topic);
-    if (plain) this.#deliverToGroups(message, matches, undefined);
+    if (plain && this.#isNew(uid, '')) this.#deliverToGroups(message, matches, undefined);
     if (groups.length === 0) return;
     this.flush();
     for (const group of matches.shared) {
-      if (!groups.includes(fullFilter(group))) continue;
-      const member = chooseLocalMember(group, message);
-      // The last member here left while the message was on its way: somebody else's turn.
-      if (member === undefined) this.redistribute(message.owned(), group);
-      else if (!(member instanceof NodeRoute))
-        this.#deliverToMember(message, group, member, undefined, '');
+      const filter = fullFilter(group);
+      if (groups.includes(filter) && this.#isNew(uid, filter)) this.#deliverHere(message, group);
     }
+  }
+
+  /** To a clean member of the group here. */
+  #deliverHere(message: Message, group: SharedGroup<RouteEntry>): void {
+    const member = chooseLocalMember(group, message);
+    // The last member here left while the message was on its way: somebody else's turn.
+    if (member === undefined) this.redistribute(message.owned(), group);
+    else this.#deliverToMember(message, group, member, undefined, '');
+  }
+
+  /** The message, if it has a uid, was not given to `to` here before; see `GivenUids`. */
+  #isNew(uid: string, to: string): boolean {
+    return uid === '' || this.#givenUids.add(uid, to);
+  }
+
+  /** The same for a message that is published here, and whose uid is settled from here. */
+  #giveOnce(uid: string, to: string): boolean {
+    if (uid === '') return true;
+    this.#pending ??= new PendingPublish();
+    this.#pending.given = true;
+    return this.#givenUids.add(uid, to);
+  }
+
+  #assigneeOf(member: RouteEntry): Assignee {
+    if (member instanceof NodeRoute) {
+      return { nodeId: member.node.id, clientId: '', incarnation: member.node.incarnation };
+    }
+    const { persistent, clientId, incarnation } = member.target;
+    if (persistent) return { clientId, incarnation };
+    return { nodeId: this.#identity.id, clientId, incarnation: this.#identity.incarnation };
   }
 
   /** Delivers one retained message to one session because of a new subscription; at QoS > 0 to a persistent one through its queue. */
@@ -302,31 +367,38 @@ export class Router {
     message: Message,
     matches: Matches,
     from: Publisher | undefined,
-    uid: string,
+    naming: Naming,
   ): void {
     const elsewhere = new Map<NodeTarget, string[]>();
     for (const group of matches.shared) {
-      const node = this.#deliverToShared(message, group, from, uid);
+      const node = this.#deliverToShared(message, group, from, naming);
       if (node === undefined) continue;
       const groups = elsewhere.get(node);
       if (groups === undefined) elsewhere.set(node, [fullFilter(group)]);
       else groups.push(fullFilter(group));
     }
     for (const node of matches.nodes) {
-      this.#forward(node, message, true, elsewhere.get(node) ?? NO_GROUPS);
+      this.#forward(node, message, true, elsewhere.get(node) ?? NO_GROUPS, naming.id);
       elsewhere.delete(node);
     }
-    for (const [node, groups] of elsewhere) this.#forward(node, message, false, groups);
+    for (const [node, groups] of elsewhere) this.#forward(node, message, false, groups, naming.id);
   }
 
-  #forward(node: NodeTarget, message: Message, plain: boolean, groups: readonly string[]): void {
+  #forward(
+    node: NodeTarget,
+    message: Message,
+    plain: boolean,
+    groups: readonly string[],
+    uid: string,
+  ): void {
     if (message.qos === 0) {
-      this.#peers.forward(node, message, plain, groups, undefined);
+      this.#peers.forward(node, message, plain, groups, '', undefined);
       return;
     }
     this.#pending ??= new PendingPublish();
     this.#pending.expect();
-    this.#peers.forward(node, message, plain, groups, this.#pending);
+    if (uid !== '') this.#pending.nodes.push(node);
+    this.#peers.forward(node, message, plain, groups, uid, this.#pending);
   }
 
   /** Delivers to the chosen member; returns the node where that is, when it is another one. */
@@ -334,16 +406,43 @@ export class Router {
     message: Message,
     group: SharedGroup<RouteEntry>,
     from: Publisher | undefined,
-    uid: string,
+    { id, assignment, repeated }: Naming,
   ): NodeTarget | undefined {
-    const member = chooseMember(group, message, this.#sharedStrategy, this.#random);
+    const assigned = assignment?.get(fullFilter(group));
+    let member = assigned === undefined ? undefined : this.#assignedMember(group, assigned);
+    if (member === undefined) {
+      // Who is gone may have got it, and what went to one member must not go to another (MQTT 5.0 §4.8.2). A group that
+      // is not in an assignment came later.
+      const isLater = assignment !== undefined && assigned === undefined;
+      if (repeated || isLater) return undefined;
+    }
+    member ??= chooseMember(group, message, this.#sharedStrategy, this.#random);
     if (member === undefined) {
       this.#context.counters.messagesDropped.offline_qos0 += 1;
       return undefined;
     }
     if (member instanceof NodeRoute) return member.node;
-    this.#deliverToMember(message, group, member, from, uid);
+    if (member.target.persistent || id === '') {
+      this.#deliverToMember(message, group, member, from, id);
+    } else if (this.#giveOnce(id, fullFilter(group))) {
+      this.#deliverToMember(message, group, member, from, '');
+    }
     return undefined;
+  }
+
+  /** The member to whom a message was assigned, or the node that has it. */
+  #assignedMember(group: SharedGroup<RouteEntry>, assigned: Assignee): RouteEntry | undefined {
+    const { nodeId, clientId, incarnation } = assigned;
+    const isHere = nodeId === this.#identity.id && incarnation === this.#identity.incarnation;
+    return group.members.find((member) => {
+      if (member instanceof NodeRoute) {
+        return member.node.id === nodeId && member.node.incarnation === incarnation;
+      }
+      const { target } = member;
+      if (target.clientId !== clientId || target.persistent !== (nodeId === undefined))
+        return false;
+      return target.persistent ? target.incarnation === incarnation : isHere;
+    });
   }
 
   #deliverToMember(
@@ -531,10 +630,19 @@ export class Router {
     if (pending === undefined) return reasonCode;
     if (!pending.seal()) return -1;
     // With a failure, or a uid to settle, the caller needs to see it.
-    if (pending.failed || pending.sessions.length > 0) return -1;
+    if (pending.failed || pending.remembered) return -1;
     this.#pending = undefined;
     return pending.reasonCode;
   }
+}
+
+/** How a message is called while it may be repeated. */
+interface Naming {
+  /** '': it is not. */
+  readonly id: string;
+  /** Who gets it in shared groups; `undefined`: that is not laid down. */
+  readonly assignment: Assignment | undefined;
+  readonly repeated: boolean;
 }
 
 function fullFilter({ share, filter }: SharedGroup<RouteEntry>): string {

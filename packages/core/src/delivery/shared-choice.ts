@@ -2,7 +2,7 @@ import type { Message } from '../message.ts';
 import type { Random } from '../ports/random.ts';
 import { NodeRoute } from '../route/node-route.ts';
 import type { SharedGroup } from '../route/route-table.ts';
-import type { RouteEntry } from '../route/subscription.ts';
+import type { RouteEntry, Subscription } from '../route/subscription.ts';
 import { hashBytes } from '../topic/topic.ts';
 import { utf8Bytes } from '../topic/utf8.ts';
 
@@ -43,17 +43,18 @@ export function chooseMember(
   return members[best];
 }
 
-/** The same among the members that are connected here, for a message that another node has assigned to this one. */
+/** The same among the clean members here, for a message that was assigned to this node because it has some. */
 export function chooseLocalMember(
   group: SharedGroup<RouteEntry>,
   message: Message,
-): RouteEntry | undefined {
+): Subscription | undefined {
   const { members } = group;
-  let fallback: RouteEntry | undefined;
+  let fallback: Subscription | undefined;
   for (let step = 0; step < members.length; step++) {
     const index = (group.cursor + step) % members.length;
     const member = members[index]!;
-    if (member instanceof NodeRoute || member.target.outbox === undefined) continue;
+    if (member instanceof NodeRoute || member.target.persistent) continue;
+    if (member.target.outbox === undefined) continue;
     if (fitnessOf(member, message) === Fitness.Here) {
       group.cursor = index + 1;
       return member;
@@ -64,6 +65,9 @@ export function chooseLocalMember(
 }
 
 function fitnessOf(member: RouteEntry, message: Message): number {
+  if (message.topic.local && (member instanceof NodeRoute || member.target.outbox === undefined)) {
+    return Fitness.None;
+  }
   if (member instanceof NodeRoute) {
     return member.node.available ? Fitness.Elsewhere : Fitness.Behind;
   }

@@ -50,15 +50,19 @@ export interface Peers {
   /**
    * Hands a message to the clean sessions of another node: to those with matching subscriptions when `plain`, and to
    * one member of each of `groups` (full filters). `pending` is settled when that node has accepted the message, or
-   * is dead; without it nobody waits (QoS 0). The message is borrowed: it is encoded before this returns.
+   * is dead; without it nobody waits (QoS 0). `uid`, unless it is '': that node gives the message to the same ones
+   * only once, until `settleUid`. The message is borrowed: it is encoded before this returns.
    */
   forward(
     node: NodeTarget,
     message: Message,
     plain: boolean,
     groups: readonly string[],
+    uid: string,
     pending: Settleable | undefined,
   ): void;
+  /** A message that was forwarded under this uid will not be forwarded again. Best effort. */
+  settleUid(node: NodeTarget, uid: string): void;
   /**
    * Tells a node that the queue of a session has a new entry, with a copy of it. `notHere` is called when the session
    * is not connected there, or the node cannot be told.
@@ -92,9 +96,10 @@ export const noPeers: Peers = {
   announceSubscriptions: () => Promise.resolve(),
   announceRetained: () => Promise.resolve(),
   announceConnected: () => Promise.resolve(),
-  forward: (_node, _message, _plain, _groups, pending) => {
+  forward: (_node, _message, _plain, _groups, _uid, pending) => {
     pending?.settle();
   },
+  settleUid: () => undefined,
   hint: () => undefined,
   deliverAt: () => undefined,
   takeOver: () => undefined,
