@@ -187,7 +187,6 @@ export class Node {
       random: parts.random,
       identity: this.identity,
       retained: this.retained,
-      retainedMessages: this.retainedMessages,
       sharedStrategy: parts.sharedStrategy,
     });
     this.facts = new SharedFacts(this, this.identity);
