@@ -115,6 +115,13 @@ export class VolumeClient implements AsyncDisposable {
     }
   }
 
+  /** Resolves when everything that was published is acknowledged, or the connection is lost. */
+  async idle(): Promise<void> {
+    while (this.#open.size > 0 && this.lost === undefined) {
+      await new Promise<void>((resolve) => this.#roomWaiters.push(resolve));
+    }
+  }
+
   /** PINGREQ; resolves with the answer. */
   ping(): Promise<number> {
     return new Promise((resolve, reject) => {
