@@ -121,7 +121,7 @@ export class Cluster {
       announceSubscriptions: (changes) => this.#joined.announceSubscriptions(changes),
       announceRetained: (topic, exists) => this.#joined.announceRetained(topic, exists),
       announceConnected: (session) => this.#joined.announceConnected(session),
-      forward: (target, message, plain, groups, pending) => {
+      forward: (target, message, plain, groups, uid, pending) => {
         const peer = this.#joined.peerOf(target);
         // Nobody is there any more who could get it.
         if (peer === undefined) pending?.settle();
