@@ -105,3 +105,34 @@ test('durability replicated: named in the log and in the status, with what is mi
     ),
   );
 }, 60_000);
+
+test('$SYS is of the node that is asked: neither stored in Redis nor overwritten by others', async () => {
+  await using redis = await RedisProcess.start();
+  await using nodes = await startNodes(2, redis.url, ['sys.intervalSeconds=1']);
+  const [one, two] = nodes.all as [ShoalProcess, ShoalProcess];
+  await using crowd = await ByteClient.connect(one.port);
+  const connected = '$SYS/broker/clients/connected';
+  const read = async (node: ShoalProcess) => {
+    await using client = await ByteClient.connect(node.port);
+    await client.subscribe(connected);
+    return Number((await client.expectPublish({ topic: connected })).payload.toString());
+  };
+  // Each value is that of its own node whoever published last; the reader itself may be counted or not.
+  await until(async () => (await read(one)) >= 1);
+  for (let round = 0; round < 5; round++) {
+    expect(await read(two)).toBeLessThanOrEqual(1);
+    expect(await read(one)).toBeGreaterThanOrEqual(1);
+  }
+  await using watcher = await ByteClient.connect(two.port);
+  await watcher.subscribe('$SYS/broker/uptime');
+  let last = -1;
+  for (let update = 0; update < 3; update++) {
+    const { payload } = await watcher.expectPublish({ topic: '$SYS/broker/uptime' });
+    const seconds = Number.parseInt(payload.toString(), 10);
+    expect(seconds).toBeGreaterThanOrEqual(last);
+    last = seconds;
+  }
+  expect(await redis.command('KEYS', '*:retained')).toBe('*0');
+  crowd.sendPacket({ cmd: 'pingreq' });
+  await crowd.expectPacket('pingresp');
+}, 60_000);

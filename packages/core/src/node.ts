@@ -25,6 +25,7 @@ import type {
   StateStore,
   StoredSubscription,
 } from './ports/state-store.ts';
+import { RetainedMessages } from './retained/retained-messages.ts';
 import { RetainedIndex } from './retained/retained-index.ts';
 import { publishForm } from './route/matches.ts';
 import { RouteTable } from './route/route-table.ts';
@@ -133,6 +134,7 @@ export class Node {
   readonly topics: TopicTable;
   readonly table: RouteTable<RouteEntry>;
   readonly retained: RetainedIndex;
+  readonly retainedMessages: RetainedMessages;
   readonly router: Router;
   /** What all nodes of the cluster share, as this one knows it. */
   readonly facts: SharedFacts;
@@ -174,6 +176,7 @@ export class Node {
     this.topics = new TopicTable(undefined, seed);
     this.table = new RouteTable(seed);
     this.retained = new RetainedIndex(seed);
+    this.retainedMessages = new RetainedMessages(parts.store, parts.clock);
     this.delivery = {
       encoder: parts.encoder,
       clock: parts.clock,
@@ -187,6 +190,7 @@ export class Node {
       random: parts.random,
       identity: this.identity,
       retained: this.retained,
+      retainedMessages: this.retainedMessages,
       sharedStrategy: parts.sharedStrategy,
     });
     this.facts = new SharedFacts(this, this.identity);
@@ -220,7 +224,7 @@ export class Node {
   }
 
   /**
-   * Publishes a message of the server itself (`$SYS`, embedding programs). Resolves with the reason code when it is
+   * Publishes a message of the server itself (`$SYS`, which stays on this node, and embedding programs). Resolves with the reason code when it is
    * kept (P1).
    */
   async publish(message: Message): Promise<number> {

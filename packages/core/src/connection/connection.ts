@@ -537,7 +537,7 @@ export class Connection
     this.#retained ??= new RetainedDelivery(
       {
         index: this.node.retained,
-        store: this.node.parts.store,
+        store: this.node.retainedMessages,
         scheduler: this.node.parts.scheduler,
         turns: this.node.turns,
       },

@@ -56,6 +56,7 @@ export class Router {
   readonly #identity: NodeIdentity;
   readonly #givenUids = new GivenUids();
   readonly #retained: RetainedIndex;
+  readonly #retainedMessages: Pick<StateStore, 'retain'>;
   readonly #sharedStrategy: SharedStrategy;
   /** Runs in progress, one for each group of `#runMatches` with several plain members; reused. */
   readonly #runs: Run[] = [];
@@ -78,6 +79,7 @@ export class Router {
       /** Of this node, in this life. */
       readonly identity: NodeIdentity;
       readonly retained: RetainedIndex;
+      readonly retainedMessages: Pick<StateStore, 'retain'>;
       readonly sharedStrategy: SharedStrategy;
     },
   ) {
@@ -88,6 +90,7 @@ export class Router {
     this.#random = parts.random;
     this.#identity = parts.identity;
     this.#retained = parts.retained;
+    this.#retainedMessages = parts.retainedMessages;
     this.#sharedStrategy = parts.sharedStrategy;
   }
 
@@ -391,6 +394,7 @@ export class Router {
     groups: readonly string[],
     uid: string,
   ): void {
+    if (message.topic.local) return;
     if (message.qos === 0) {
       this.#peers.forward(node, message, plain, groups, '', undefined);
       return;
@@ -496,6 +500,8 @@ export class Router {
     retain: boolean,
     subscriptionIds: readonly number[],
   ): void {
+    // The node where the session is sends its own.
+    if (message.topic.local) return;
     const { counters } = this.#context;
     if (!target.persistent || target.seenAt === '' || this.#peers.alone) {
       counters.messagesDropped.offline_qos0 += 1;
@@ -591,7 +597,7 @@ export class Router {
     pending.expect();
     const owned = message.owned();
     const topic = owned.topic.name;
-    this.#store
+    this.#retainedMessages
       .retain(owned)
       .then(async ({ outcome }) => {
         if (outcome === 'full') {
@@ -601,6 +607,7 @@ export class Router {
         }
         const changed =
           outcome === 'kept' ? this.#retained.add(topic) : this.#retained.delete(topic);
+        if (owned.topic.local) return;
         if (changed) await this.#announceRetained(topic, outcome === 'kept');
         // Somebody else's publish announced the topic, and not all nodes may know it yet.
         else await this.#announcing.get(topic);

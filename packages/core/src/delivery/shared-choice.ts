@@ -65,6 +65,9 @@ export function chooseLocalMember(
 }
 
 function fitnessOf(member: RouteEntry, message: Message): number {
+  if (message.topic.local && (member instanceof NodeRoute || member.target.outbox === undefined)) {
+    return Fitness.None;
+  }
   if (member instanceof NodeRoute) {
     return member.node.available ? Fitness.Elsewhere : Fitness.Behind;
   }

@@ -39,7 +39,7 @@ export class RetainedDelivery {
   readonly #requests = new Map<string, RetainedRequest>();
   #current: RetainedRequest | undefined = undefined;
   readonly #index: RetainedIndex;
-  readonly #store: StateStore;
+  readonly #store: Pick<StateStore, 'readRetained'>;
   readonly #scheduler: Scheduler;
   readonly #turns: Turns;
   readonly #consumer: RetainedConsumer;
@@ -55,7 +55,7 @@ export class RetainedDelivery {
   constructor(
     parts: {
       readonly index: RetainedIndex;
-      readonly store: StateStore;
+      readonly store: Pick<StateStore, 'readRetained'>;
       readonly scheduler: Scheduler;
       readonly turns: Turns;
     },

@@ -1,5 +1,6 @@
 import type { FactChange, NodeIdentity, SharedFact } from '../ports/cluster-state.ts';
 import type { Node } from '../node.ts';
+import { isLocalTopic } from '../topic/name.ts';
 import { parseShare } from '../topic/share.ts';
 import { NodeRoute, NodeTarget } from './node-route.ts';
 import { unpackOptions } from './subscription.ts';
@@ -33,6 +34,8 @@ export class SharedFacts {
         else this.#node.removeRemoteSubscription(fact, fact.filter);
         return;
       case 'retained':
+        // An earlier version shared them.
+        if (isLocalTopic(fact.filter)) return;
         if (change === 'add') this.#node.retained.add(fact.filter);
         else this.#node.retained.delete(fact.filter);
     }
@@ -56,7 +59,6 @@ export class SharedFacts {
     }
     yield* this.#node.sessionFacts();
     for (const filter of this.#node.retained.match('#')) yield { kind: 'retained', filter };
-    for (const filter of this.#node.retained.match('$SYS/#')) yield { kind: 'retained', filter };
   }
 
   /** The destination for a node, made when it is not known yet. */

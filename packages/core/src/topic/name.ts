@@ -19,6 +19,14 @@ export function isSystemTopic(name: string): boolean {
   return name.charCodeAt(0) === 0x24;
 }
 
+/**
+ * The topic belongs to one node: what is published there stays on it and is not in the store, because each node has
+ * values of its own.
+ */
+export function isLocalTopic(name: string): boolean {
+  return name.startsWith('$SYS/');
+}
+
 /** `text` has more than `levelsMax` topic levels. Looks at no more of it than it must. */
 export function hasMoreLevels(text: string, levelsMax: number): boolean {
   let levels = 1;

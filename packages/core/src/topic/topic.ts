@@ -3,6 +3,7 @@
  * a hit costs a hash over the bytes and one comparison, and skips UTF-8 checking, string building and matching.
  */
 import type { Matches } from '../route/matches.ts';
+import { isLocalTopic } from './name.ts';
 
 /** A valid topic name. Compare by `name`, not by identity: the table may forget a topic that is still in use. */
 export class Topic {
@@ -12,6 +13,8 @@ export class Topic {
   readonly hash: number;
   /** Belongs to the server: begins with `$`. Clients cannot publish to it [MQTT-4.7.2-1]. */
   readonly system: boolean;
+  /** Belongs to this node: is neither stored nor sent to other nodes. */
+  readonly local: boolean;
   /** Who gets messages of this topic, as of the last look-up; the route table says when it is stale. */
   matches: Matches | undefined;
   constructor(name: string, bytes: Uint8Array, hash: number) {
@@ -19,6 +22,7 @@ export class Topic {
     this.bytes = bytes;
     this.hash = hash;
     this.system = name.startsWith('$');
+    this.local = this.system && isLocalTopic(name);
     this.matches = undefined;
   }
 }
