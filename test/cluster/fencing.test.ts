@@ -61,8 +61,8 @@ class Attempt {
     const { client } = this;
     const { held } = this.#memory;
     if (packet.cmd === 'pubrel') {
-      held.delete(packet.messageId!);
-      client.pubcomp(packet.messageId!);
+      held.delete(packet.messageId);
+      client.pubcomp(packet.messageId);
     } else if (packet.cmd === 'publish') {
       const { qos, messageId = 0 } = packet;
       if (!held.has(messageId)) this.payloads.push(packet.payload.toString());
@@ -195,7 +195,7 @@ withRedis(
     const count = { published: 0 };
     const publish = async (times: number): Promise<void> => {
       for (let n = 0; n < times; n++) {
-        await source.publishFully({ topic: 'q/a', payload: `${String(count.published)}`, qos: 2 });
+        await source.publishFully({ topic: 'q/a', payload: String(count.published), qos: 2 });
         count.published += 1;
       }
     };

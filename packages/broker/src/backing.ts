@@ -70,6 +70,15 @@ export function redisOptions(cluster: Config['cluster']): RedisOptions | undefin
   };
 }
 
+/** `address`: host:port */
+function advertised(address: string): { advertisedHost: string; advertisedPort: number } {
+  const colon = address.lastIndexOf(':');
+  return {
+    advertisedHost: address.slice(0, colon),
+    advertisedPort: Number(address.slice(colon + 1)),
+  };
+}
+
 function linkSecurity(cluster: Config['cluster']): LinkSecurity {
   const settings = { ca: 'peerTlsCa', cert: 'peerTlsCert', key: 'peerTlsKey' } as const;
   const { ca, cert, key } = readPemFiles(cluster, settings);
@@ -102,7 +111,7 @@ function memoryBacking(
 }
 
 function clusterBacking(
-  { cluster: { peerHost, peerPort }, limits }: Config,
+  { cluster: { peerHost, peerPort, peerAddress }, limits }: Config,
   { redis, security }: { readonly redis: RedisConnection; readonly security: LinkSecurity },
   {
     clock,
@@ -124,6 +133,7 @@ function clusterBacking(
     clock,
     host: peerHost,
     port: peerPort,
+    ...(peerAddress === '' ? {} : advertised(peerAddress)),
     version: VERSION,
     security,
     linkLimits: { itemBytesMax },

@@ -40,7 +40,7 @@ test('without any source everything has its default', () => {
     auth: { users: [] },
     shared: { strategy: 'round-robin' },
     cluster: {
-      ...{ redis: '', peerHost: '127.0.0.1', peerPort: 7883, secret: '' },
+      ...{ redis: '', peerHost: '127.0.0.1', peerPort: 7883, peerAddress: '', secret: '' },
       ...{ peerTlsCert: '', peerTlsKey: '', peerTlsCa: '', peerTlsIdentity: 'cluster' },
       ...{ durability: 'primary', replicas: 1, keyPrefix: 'shoal:' },
       ...{ redisTlsCa: '', redisTlsCert: '', redisTlsKey: '' },

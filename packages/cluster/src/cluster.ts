@@ -54,8 +54,9 @@ export interface ClusterOptions {
   /** Where peers are listened for; port 0 lets the system choose. */
   readonly host: string;
   readonly port: number;
-  /** Host that peers are told to connect to; `host` by default. */
+  /** Where peers are told to connect to. @default `host`, and the port that is listened on */
   readonly advertisedHost?: string;
+  readonly advertisedPort?: number;
   /** Version of Shoal, semantic. */
   readonly version: string;
   readonly security: LinkSecurity;
@@ -360,10 +361,10 @@ class Member {
   }
 
   #descriptor() {
-    const { advertisedHost, host, version } = this.#options;
+    const { advertisedHost, advertisedPort, host, version } = this.#options;
     return {
       ...this.#self,
-      address: `${advertisedHost ?? host}:${this.port}`,
+      address: `${advertisedHost ?? host}:${advertisedPort ?? this.port}`,
       version,
       connections: this.#node.connections.size,
       routeLagMs: this.#routeLagMs,
@@ -647,10 +648,10 @@ class Member {
     if (waited) this.#unanswered += connections.length;
     const next = (): void => {
       for (const connection of connections.splice(-OWNERS_PER_TURN)) {
-        this.#options.store.owner(connection.target!, (token) => {
+        this.#options.store.owner(connection.target!, (token, replaced) => {
           if (waited) this.#unanswered -= 1;
           if (token === undefined || token === connection.token) return;
-          if (token === '') connection.disconnect(ReasonCode.ServerBusy);
+          if (token === '' && replaced !== true) connection.disconnect(ReasonCode.ServerBusy);
           else connection.takenOver();
         });
       }

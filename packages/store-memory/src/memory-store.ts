@@ -259,8 +259,14 @@ export class MemoryStore implements StateStore {
     this.#current(session)?.queue?.settle(uid);
   }
 
-  owner(session: SessionRef, done: (token: OwnerToken | undefined) => void): void {
-    done(this.#current(session)?.token ?? '');
+  owner(
+    session: SessionRef,
+    done: (token: OwnerToken | undefined, replaced?: boolean) => void,
+  ): void {
+    const known = this.#sessions.get(session.clientId);
+    const token = known?.token ?? '';
+    if (known?.incarnation === session.incarnation) done(token, false);
+    else done('', token !== '');
   }
 
   read(
@@ -277,17 +283,19 @@ export class MemoryStore implements StateStore {
       }
     | { readonly outcome: 'fenced' }
   > {
-    const session = this.#owned(ref, token);
+    const session = token === '' ? this.#unowned(ref) : this.#owned(ref, token);
     if (session === undefined) return FENCED_OUTCOME;
     const { queue } = session;
-    const entries = queue?.read(fromSequence, countMax, bytesMax) ?? NONE;
+    const from = token === '' ? Math.max(fromSequence, session.sentBelow) : fromSequence;
+    const entries = queue?.read(from, countMax, bytesMax) ?? NONE;
     return Promise.resolve({ outcome: 'ok', entries, droppedBelow: queue?.droppedBelow ?? 1 });
   }
 
   remove(ref: SessionRef, token: OwnerToken, sequences: readonly number[]): Promise<FencedResult> {
-    const session = this.#owned(ref, token);
+    const session = token === '' ? this.#unowned(ref) : this.#owned(ref, token);
     if (session === undefined) return FENCED;
     for (const sequence of sequences) {
+      if (token === '' && sequence < session.sentBelow) continue;
       session.queue?.remove(sequence);
       session.released?.delete(sequence);
     }
@@ -367,6 +375,11 @@ export class MemoryStore implements StateStore {
     const session = this.#sessions.get(ref.clientId);
     if (session?.incarnation !== ref.incarnation) return undefined;
     return session.token === token && token !== '' ? session : undefined;
+  }
+
+  #unowned(ref: SessionRef): SessionRecord | undefined {
+    const session = this.#current(ref);
+    return session?.token === '' ? session : undefined;
   }
 
   #create(request: ClaimRequest): SessionRecord {

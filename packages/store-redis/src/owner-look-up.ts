@@ -7,9 +7,12 @@ import type { SessionHandle } from './session-handle.ts';
 export class OwnerLookUp extends RedisCall {
   override readonly name = 'hmget';
   readonly #handle: SessionHandle;
-  readonly #done: (token: OwnerToken | undefined) => void;
+  readonly #done: (token: OwnerToken | undefined, replaced?: boolean) => void;
 
-  constructor(handle: SessionHandle, done: (token: OwnerToken | undefined) => void) {
+  constructor(
+    handle: SessionHandle,
+    done: (token: OwnerToken | undefined, replaced?: boolean) => void,
+  ) {
     // Durable, so that it is answered after those appends also when replicas must confirm them.
     super(handle.slot, true);
     this.#handle = handle;
@@ -22,11 +25,12 @@ export class OwnerLookUp extends RedisCall {
 
   override onReply(reply: RedisReply): void {
     const [incarnation, token] = reply as readonly (Buffer | null)[];
-    const current = String(incarnation) === this.#handle.incarnation;
-    this.#done(current ? String(token ?? '') : '');
+    const owner = String(token ?? '');
+    if (String(incarnation) === this.#handle.incarnation) this.#done(owner, false);
+    else this.#done('', owner !== '');
   }
 
   override onFailure(): void {
-    this.#done(undefined);
+    this.#done(undefined, false);
   }
 }

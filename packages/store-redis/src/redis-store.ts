@@ -227,7 +227,7 @@ export class RedisStore implements StateStore {
     this.#held.add(handle);
   }
 
-  owner(ref: SessionRef, done: (token: OwnerToken | undefined) => void): void {
+  owner(ref: SessionRef, done: (token: OwnerToken | undefined, replaced?: boolean) => void): void {
     this.#redis.send(new OwnerLookUp(this.#handle(ref), done));
   }
 
@@ -416,6 +416,11 @@ export class RedisStore implements StateStore {
     }
     this.#held.release(handle);
     const made = new RemoveBatch(handle, token, sequences, this.#generation);
+    if (token === '') {
+      // Whoever claims the session next does not know that it is held.
+      this.#redis.send(made);
+      return made.result;
+    }
     handle.heldRemovals = made;
     this.#held.add(handle);
     return made.result;

@@ -266,6 +266,13 @@ export const configSchema = z.strictObject({
       peerPort: port()
         .default(7883)
         .describe('TCP port for the other nodes; 0: one that the operating system chooses.'),
+      peerAddress: z
+        .string()
+        .regex(/^(\S+:\d{1,5})?$/, 'must be host:port')
+        .default('')
+        .describe(
+          'host:port that the other nodes are told to connect to, when something between them translates addresses. Empty: `cluster.peerHost` and the port that is listened on.',
+        ),
       secret: z
         .string()
         .default('')

@@ -214,13 +214,21 @@ export class Opening {
     while (!peers.valid || peers.term !== term) {
       await peers.whenValid();
       ({ term } = peers);
-      const token = await new Promise<OwnerToken | undefined>((done) => {
-        store.owner(target, done);
+      const { token, replaced } = await new Promise<{
+        readonly token: OwnerToken | undefined;
+        readonly replaced: boolean | undefined;
+      }>((answer) => {
+        store.owner(target, (token, replaced) => {
+          answer({ token, replaced });
+        });
       });
       if (connection.closed) return false;
       if (token === this.token) continue;
-      if (token === undefined || token === '') connection.close('overload', undefined);
-      else connection.takenOver();
+      if (token === undefined || (token === '' && replaced !== true)) {
+        connection.close('overload', undefined);
+      } else {
+        connection.takenOver();
+      }
       return false;
     }
     return true;

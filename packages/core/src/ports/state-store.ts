@@ -118,6 +118,8 @@ export interface QueuedMessage {
   /** RETAIN flag to send. */
   readonly retain: boolean;
   readonly subscriptionIds: readonly number[];
+  /** The shared subscription (full filter) for which this member was chosen. */
+  readonly group?: string | undefined;
 }
 
 export interface QueueEntry extends QueuedMessage {
@@ -233,13 +235,18 @@ export interface StateStore {
   /**
    * The token of the connection that owns the session now, '' for none; `undefined` when the store did not answer.
    * Answers after the appends to this session that were made before it, so that an owner that is not in the answer
-   * finds them when it claims. Batched like `append`.
+   * finds them when it claims. Batched like `append`. `replaced`: this session has ended, and a connection owns another
+   * one of the same client id.
    */
-  owner(session: SessionRef, done: (token: OwnerToken | undefined) => void): void;
+  owner(
+    session: SessionRef,
+    done: (token: OwnerToken | undefined, replaced?: boolean) => void,
+  ): void;
   /**
    * Entries from `fromSequence` on, in order, at most `countMax` of them and about `bytesMax` of payload, but one at
    * least when there is one. Expired messages are among them: the caller drops and removes them. `droppedBelow`: the
-   * queue has dropped entries at its bound, none of this sequence or above; 1 when it never has.
+   * queue has dropped entries at its bound, none of this sequence or above; 1 when it never has. With the token '', as
+   * nobody: `fenced` unless the session has no owner, and only entries that have certainly never been sent.
    */
   read(
     session: SessionRef,
@@ -257,7 +264,8 @@ export interface StateStore {
   >;
   /**
    * The client has these entries (PUBACK, PUBCOMP, or expired or discarded): they leave the queue, with their
-   * `markReleased` marks. Batched, in any order; sequences that are not there are passed over.
+   * `markReleased` marks. Batched, in any order; sequences that are not there are passed over. With the token '' as in
+   * `read`: what others were given instead; not held back, and what may have been sent is passed over.
    */
   remove(
     session: SessionRef,

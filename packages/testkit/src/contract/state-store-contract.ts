@@ -760,7 +760,9 @@ export function describeStateStore(
       on(async ({ store }) => {
         const owner = (ref: SessionRef) =>
           new Promise((resolve) => {
-            store.owner(ref, resolve);
+            store.owner(ref, (token, replaced) => {
+              resolve(replaced === true ? 'replaced' : token);
+            });
           });
         const { ref } = await claimed(store, claimOf('a', 1, { expiryInterval: NEVER }));
         expect(await owner(ref)).toBe('a#1');
@@ -769,6 +771,8 @@ export function describeStateStore(
         await store.release(releaseOf('a', 2));
         expect(await owner(ref)).toBe('');
         expect(await owner({ ...ref, incarnation: 'another' })).toBe('');
+        await store.claim(claimOf('a', 3, { cleanStart: true }));
+        expect(await owner(ref)).toBe('replaced');
       }));
 
     test('a uid counts in its own session only, and no uid is never a duplicate', () =>
