@@ -99,7 +99,7 @@ export class Peer {
     pending: Settleable | undefined,
   ): void {
     const link = this.#link;
-    writeForward(link, message, plain, groups, uid, this.#parts.clock.wallMs());
+    writeForward(link, message, plain, groups, uid, this.#nowMs(message));
     try {
       if (message.qos === 0) link.commitDroppable();
       else link.commit(pending);
@@ -116,7 +116,7 @@ export class Peer {
 
   hint(session: SessionRef, sequence: number, queued: QueuedMessage, notHere: () => void): void {
     const number = ++lastNumber;
-    writeHint(this.#link, number, session, sequence, queued, this.#parts.clock.wallMs());
+    writeHint(this.#link, number, session, sequence, queued, this.#nowMs(queued.message));
     const { clientId, incarnation } = session;
     this.#sendLookUp(number, () => {
       this.#parts.retries.add({ clientId, incarnation }, notHere);
@@ -133,8 +133,13 @@ export class Peer {
     notHere: () => void,
   ): void {
     const number = ++lastNumber;
-    writeDeliverAt(this.#link, number, session, delivery, this.#parts.clock.wallMs());
+    writeDeliverAt(this.#link, number, session, delivery, this.#nowMs(delivery.message));
     this.#sendLookUp(number, notHere);
+  }
+
+  /** What the time that a message has left is counted from; most never expire, and asking the clock costs. */
+  #nowMs(message: Message): number {
+    return message.expiresAtMs === 0 ? 0 : this.#parts.clock.wallMs();
   }
 
   takeOver(clientId: string, token: OwnerToken): void {

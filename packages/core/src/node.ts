@@ -35,6 +35,7 @@ import { SessionTarget, Subscription, subscriptionWeight } from './route/subscri
 import type { RouteEntry } from './route/subscription.ts';
 import type { Counters, StoreOperation, WillCause } from './telemetry/counters.ts';
 import { TimerWheel } from './timer-wheel.ts';
+import { TurnClock } from './turn-clock.ts';
 import { TopicTable } from './topic/topic.ts';
 import { Turns } from './turns.ts';
 import { parseShare } from './topic/share.ts';
@@ -142,6 +143,7 @@ export class Node {
   readonly timers: TimerWheel;
   /** Turns of the event loop, for what takes longer than one may. */
   readonly turns: Turns;
+  readonly turnClock: TurnClock;
   /** Connections that own a session, by client id. */
   readonly connections = new Map<string, Connection>();
   /** Connected clients that are not read because they do not read. */
@@ -172,6 +174,7 @@ export class Node {
     this.counters = parts.counters;
     this.timers = new TimerWheel(parts.clock.monotonicMs());
     this.turns = new Turns(parts.scheduler);
+    this.turnClock = new TurnClock(parts.clock, parts.scheduler);
     const seed = parts.random.integer(0x7fff_ffff);
     this.topics = new TopicTable(undefined, seed);
     this.table = new RouteTable(seed);

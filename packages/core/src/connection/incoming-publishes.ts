@@ -235,9 +235,9 @@ export class IncomingPublishes {
   get acks(): AckQueue {
     this.#acks ??= new AckQueue((slot) => {
       this.#connection.writeAck(slot.type, slot.packetId, slot.reasonCode);
-      const { counters, parts } = this.#connection.node;
+      const { counters, turnClock } = this.#connection.node;
       const { publishAckDuration } = counters;
-      const elapsedMs = parts.clock.monotonicMs() - slot.sinceMs;
+      const elapsedMs = turnClock.nowMs - slot.sinceMs;
       if (slot.type === AckType.Puback) publishAckDuration.qos1.observe(elapsedMs);
       else if (slot.type === AckType.Pubrec) publishAckDuration.qos2.observe(elapsedMs);
       this.#noteRoom();
@@ -247,7 +247,7 @@ export class IncomingPublishes {
 
   /** An acknowledgement that has to wait; `acks.settle` when what it waits for is done. */
   owe(type: AckType, packetId: number): AckSlot {
-    return this.acks.push(type, packetId, this.#connection.node.parts.clock.monotonicMs());
+    return this.acks.push(type, packetId, this.#connection.node.turnClock.nowMs);
   }
 
   /** Writes an acknowledgement now, or behind those that wait. */

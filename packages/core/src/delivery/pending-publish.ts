@@ -2,6 +2,8 @@ import type { SessionRef } from '../ports/state-store.ts';
 import type { NodeTarget } from '../route/node-route.ts';
 import { ReasonCode } from '../reason-code.ts';
 
+const NONE: readonly never[] = [];
+
 /**
  * The parts of a publish that take their time. When all are settled the publisher is told: acknowledged means
  * kept (P1), so one failed part means no acknowledgement at all.
@@ -12,18 +14,32 @@ export class PendingPublish {
   /** The reason code for PUBACK or PUBREC. */
   reasonCode: number = ReasonCode.Success;
   /** Sessions whose queues were given the message under its uid; they remember it until the uid is settled. */
-  readonly sessions: SessionRef[] = [];
+  get sessions(): readonly SessionRef[] {
+    return this.#sessions ?? NONE;
+  }
   /** Nodes whose clean sessions were given the message under its uid; they remember it likewise. */
-  readonly nodes: NodeTarget[] = [];
+  get nodes(): readonly NodeTarget[] {
+    return this.#nodes ?? NONE;
+  }
   /** Clean sessions of this node were, too. */
   given = false;
   /** One more than the parts that are open until `seal`. */
   #open = 1;
   #done: (() => void) | undefined = undefined;
+  #sessions: SessionRef[] | undefined = undefined;
+  #nodes: NodeTarget[] | undefined = undefined;
 
   /** Somebody remembers the uid until it is settled. */
   get remembered(): boolean {
     return this.given || this.sessions.length > 0 || this.nodes.length > 0;
+  }
+
+  rememberedBy(session: SessionRef): void {
+    (this.#sessions ??= []).push(session);
+  }
+
+  rememberedAt(node: NodeTarget): void {
+    (this.#nodes ??= []).push(node);
   }
 
   /** One more part. */

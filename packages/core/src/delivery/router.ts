@@ -401,7 +401,7 @@ export class Router {
     }
     this.#pending ??= new PendingPublish();
     this.#pending.expect();
-    if (uid !== '') this.#pending.nodes.push(node);
+    if (uid !== '') this.#pending.rememberedAt(node);
     this.#peers.forward(node, message, plain, groups, uid, this.#pending);
   }
 
@@ -566,7 +566,7 @@ export class Router {
     pending: PendingPublish | undefined,
   ): void {
     pending?.expect();
-    if (uid !== '') pending?.sessions.push(target);
+    if (uid !== '') pending?.rememberedBy(target);
     this.#store.append(target, queued, uid, (result: AppendResult) => {
       const { messagesDropped } = this.#context.counters;
       switch (result.outcome) {
