@@ -27,6 +27,7 @@ import { PeerServer } from './link/peer-server.ts';
 import type { Gap, PeerServerEvents, PeerServerLimits, PeerSource } from './link/peer-server.ts';
 import type { LinkSecurity } from './link/security.ts';
 import type { LinkTransport } from './link/transport.ts';
+import { ClusterCounters } from './cluster-counters.ts';
 import type { ClusterNodeStatus, ClusterStatus } from './cluster-status.ts';
 import { LocalSubscriptions } from './local-subscriptions.ts';
 import { Membership } from './membership.ts';
@@ -95,15 +96,21 @@ const ANSWER_SLACK_MS = 1_000;
  */
 export class Cluster {
   readonly peers: Peers;
+  readonly counters = new ClusterCounters();
   /** Resolves when this node knows all routes and every living node knows it. */
   readonly serving: Promise<void>;
-  readonly #options: ClusterOptions;
+  readonly #options: MemberOptions;
   readonly #times: ClusterTimes;
   #member: Member | undefined;
   #serve: () => void = () => undefined;
 
   constructor(options: ClusterOptions) {
-    this.#options = options;
+    const { counters } = this;
+    const report: Reporter = (each) => {
+      counters.count(each);
+      options.report(each);
+    };
+    this.#options = { ...options, report, counters };
     this.#times = { ...DEFAULT_CLUSTER_TIMES, ...options.times };
     this.serving = new Promise((resolve) => {
       this.#serve = resolve;
@@ -204,11 +211,13 @@ export class Cluster {
   }
 }
 
+type MemberOptions = ClusterOptions & { readonly counters: ClusterCounters };
+
 /** A member of the cluster, from `join` to `leave`. */
 class Member {
   readonly retries = new HintRetries();
   readonly #node: Node;
-  readonly #options: ClusterOptions;
+  readonly #options: MemberOptions;
   readonly #times: ClusterTimes;
   readonly #onServing: () => void;
   readonly #self: NodeIdentity;
@@ -252,18 +261,32 @@ class Member {
   #trying = false;
   #stopped = false;
 
-  constructor(node: Node, options: ClusterOptions, times: ClusterTimes, onServing: () => void) {
-    const { state, store, clock, report } = options;
+  constructor(node: Node, options: MemberOptions, times: ClusterTimes, onServing: () => void) {
+    const { state, store, clock, report, counters } = options;
     this.#node = node;
     this.#options = options;
     this.#times = times;
     this.#onServing = onServing;
     this.#self = node.identity;
     this.#decoder = new ItemDecoder(node.topics, () => clock.wallMs());
-    this.#writer = new FactWriter(state, (positions) => this.#tellChanged(positions), report);
+    const written = {
+      changeFacts: (changes: readonly FactChange[]) => {
+        counters.factsWritten += changes.length;
+        return state.changeFacts(changes);
+      },
+    };
+    this.#writer = new FactWriter(written, (positions) => this.#tellChanged(positions), report);
     this.#replica = new FactReplica({
       state,
-      tables: node.facts,
+      tables: {
+        apply: (change) => {
+          counters.factsApplied += 1;
+          node.facts.apply(change);
+        },
+        replace: (facts) => {
+          node.facts.replace(facts);
+        },
+      },
       writer: this.#writer,
       clock,
       pollMs: times.pollMs,
@@ -569,6 +592,7 @@ class Member {
       const name = nodeName(descriptor);
       if (name === nodeName(this.#self) || this.#peers.has(name)) continue;
       const { version, security, linkLimits, transport, report } = this.#options;
+      let back = this.#heardBefore.has(name);
       const peer = new Peer({
         descriptor,
         target: this.#node.facts.target(descriptor),
@@ -582,8 +606,14 @@ class Member {
         },
         clock,
         report,
+        counters: this.#options.counters,
         retries: this.retries,
-        onUp: () => void this.#tryToServe(),
+        onUp: () => {
+          // Until now nobody told it who connected here: hints that it owed them it gave to nobody.
+          if (back) this.#node.recheckQueues();
+          back = false;
+          void this.#tryToServe();
+        },
       });
       // It is back, and has kept nothing for this node meanwhile.
       if (this.#heardBefore.has(name)) peer.silentSinceMs = -Infinity;
@@ -738,6 +768,7 @@ class Member {
         this.#onGap(gap);
       },
       onRefused: (reason, peer, remoteAddress) => {
+        this.#options.counters.refused(reason);
         this.#refused.tell(reason, peer?.id ?? '', remoteAddress);
       },
     };
@@ -748,13 +779,16 @@ class Member {
     const peer = this.#peers.get(name);
     if (peer === undefined) return;
     peer.silentSinceMs = undefined;
-    const parts = { node: this.#node, replica: this.#replica, peer, source };
+    const { counters } = this.#options;
+    const parts = { node: this.#node, replica: this.#replica, peer, source, counters };
     // A stream that goes on where another one broke has the same source, and what waits for the lease with it.
     if (fresh || !this.#inboxes.has(source)) this.#inboxes.set(source, new Inbox(parts));
     if (fresh && this.#heardBefore.has(name)) {
       // A link after another one: what was on its way on that is lost, and what was not sent because this node was dead.
       this.#node.recheckQueues();
       this.#endOwed();
+      // Nor did it tell of the sessions that connected there.
+      this.#node.forgetSeen();
     }
     this.#heardBefore.add(name);
     void this.#tryToServe();

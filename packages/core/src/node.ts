@@ -236,9 +236,11 @@ export class Node {
     return reasonCode;
   }
 
-  /** Entries of the route table by the kind of session they lead to. */
-  routeCounts(): { clean: number; persistent: number } {
-    return { clean: this.table.size - this.#persistentRoutes, persistent: this.#persistentRoutes };
+  /** Entries of the route table by what they lead to; `elsewhere`: clean sessions of other nodes. */
+  routeCounts(): { clean: number; elsewhere: number; persistent: number } {
+    const persistent = this.#persistentRoutes;
+    const elsewhere = this.facts.nodeRoutes;
+    return { clean: this.table.size - persistent - elsewhere, elsewhere, persistent };
   }
 
   /** Ends every connection: DISCONNECT 0x8B to 5.0 clients. Wills are published as for any lost connection. */
@@ -391,6 +393,7 @@ export class Node {
 
   /** Nothing that was known of the places of sessions can be relied on, or nothing about this node. */
   forgetSeen(nodeId?: string): void {
+    if (nodeId === undefined) this.router.timesForgotten += 1;
     for (const target of this.#targets.values()) {
       if (nodeId === undefined || target.seenAt === nodeId) target.seenAt = undefined;
     }
@@ -563,8 +566,8 @@ export class Node {
   async #publishWill(due: DueWill, cause: WillCause): Promise<void> {
     this.#willsUnderWay += 1;
     try {
-      const { peers } = this.parts;
-      if (!peers.valid) await peers.whenValid();
+      // Whoever was taken for dead does not know all subscribers: it is handed out again, to a node that does.
+      if (!this.parts.peers.valid) return;
       if (await this.#mayPublishWill(due)) {
         const { settle } = await this.#keep(this.#willMessage(due), due.uid);
         this.counters.willsPublished[cause] += 1;

@@ -16,10 +16,11 @@ import type { RouteEntry, SessionTarget, Subscription } from '../route/subscript
 import { readUid, uidWithAssignment } from './assignment.ts';
 import type { Assignee, Assignment } from './assignment.ts';
 import { GivenUids } from './given-uids.ts';
-import { chooseLocalMember, chooseMember } from './shared-choice.ts';
+import { chooseLocalMember, chooseMember, isConnected } from './shared-choice.ts';
 import type { SharedStrategy } from './shared-choice.ts';
 import { PendingPublish } from './pending-publish.ts';
 import { Run } from './run.ts';
+import { UnsentMessages } from './unsent-messages.ts';
 import { SHARED_PAYLOAD_BYTES_MIN } from './outbox.ts';
 import type { DeliveryContext, Outbox } from './outbox.ts';
 
@@ -48,6 +49,8 @@ const LOCATING_MAX = 10_000;
  * queues in the store, one member of each shared group, the retained store.
  */
 export class Router {
+  /** How often all places of sessions were forgotten. */
+  timesForgotten = 0;
   readonly #context: DeliveryContext;
   readonly #table: RouteTable<RouteEntry>;
   readonly #store: StateStore;
@@ -58,6 +61,7 @@ export class Router {
   readonly #retained: RetainedIndex;
   readonly #retainedMessages: Pick<StateStore, 'retain'>;
   readonly #sharedStrategy: SharedStrategy;
+  readonly #unsent: UnsentMessages;
   /** Runs in progress, one for each group of `#runMatches` with several plain members; reused. */
   readonly #runs: Run[] = [];
   #runCount = 0;
@@ -92,6 +96,9 @@ export class Router {
     this.#retained = parts.retained;
     this.#retainedMessages = parts.retainedMessages;
     this.#sharedStrategy = parts.sharedStrategy;
+    this.#unsent = new UnsentMessages(parts.store, (message, group, done) =>
+      this.#passOn(message, group, done),
+    );
   }
 
   /**
@@ -209,19 +216,58 @@ export class Router {
     this.#pending = outer;
   }
 
+  /** The client of a persistent session is away: what it was never sent of shared subscriptions goes to other members. */
+  redistributeUnsent(target: SessionTarget): void {
+    for (const { share } of target.subscriptions.values()) {
+      if (share === '') continue;
+      this.#unsent.look(target);
+      return;
+    }
+  }
+
+  /** See `PassOn`. */
+  #passOn(message: Message, name: string, done: (kept: boolean) => void): boolean {
+    const group = matchesOf(this.#table, message.topic).shared.find(
+      (candidate) => fullFilter(candidate) === name,
+    );
+    if (group === undefined) return false;
+    const member = chooseMember(group, message, this.#sharedStrategy, this.#random);
+    if (member === undefined || !isConnected(member)) return false;
+    this.flush();
+    const outer = this.#pending;
+    const pending = new PendingPublish();
+    this.#pending = pending;
+    if (member instanceof NodeRoute) this.#forward(member.node, message, false, [name], '');
+    else this.#deliverToMember(message, group, member, undefined, '');
+    this.#pending = outer;
+    pending.seal();
+    pending.whenDone(() => {
+      done(!pending.failed && pending.reasonCode === ReasonCode.Success);
+    });
+    return true;
+  }
+
   /**
    * A message that another node published: to the clean sessions here when `plain`, and to one member here of each
    * of `groups` (full filters). Under a `uid` that was not settled each of them gets it once. The message is borrowed.
    */
-  deliverForwarded(message: Message, plain: boolean, groups: readonly string[], uid: string): void {
+  deliverForwarded(
+    message: Message,
+    plain: boolean,
+    groups: readonly string[],
+    uid: string,
+  ): boolean {
     const matches = matchesOf(this.#table, message.topic);
     if (plain && this.#isNew(uid, '')) this.#deliverToGroups(message, matches, undefined);
-    if (groups.length === 0) return;
+    let wanted = plain && matches.groups.length > 0;
+    if (groups.length === 0) return wanted;
     this.flush();
     for (const group of matches.shared) {
       const filter = fullFilter(group);
+      wanted ||= groups.includes(filter);
       if (groups.includes(filter) && this.#isNew(uid, filter)) this.#deliverHere(message, group);
     }
+    return wanted;
   }
 
   /** To a clean member of the group here. */
@@ -479,6 +525,7 @@ export class Router {
         qos: qos as 1 | 2,
         retain,
         subscriptionIds,
+        ...(group === undefined ? {} : { group: fullFilter(group) }),
       };
       this.#append(target, queued, qos === 2 ? uid : '', this.#pending);
       return;
@@ -530,6 +577,8 @@ export class Router {
   #hint(target: SessionTarget, sequence: number, queued: QueuedMessage, refusedBy?: string): void {
     if (this.#peers.alone || target.seenAt === '') return;
     this.#whenLocated(target, (nodeId) => {
+      // It was chosen because it seemed to be connected.
+      if (nodeId === '' && queued.group !== undefined) this.redistributeUnsent(target);
       // Who still counts as the owner and does not have the session has lost it: whoever claims it next reads its queue.
       if (nodeId === '' || nodeId === undefined || nodeId === refusedBy) return;
       this.#peers.hint(nodeId, target, sequence, queued, () => {
@@ -547,6 +596,7 @@ export class Router {
       found(target.seenAt);
       return;
     }
+    const { timesForgotten } = this;
     this.#store.owner(target, (token) => {
       // Connected here in the meantime: its reader finds the entry, or was told.
       if (target.outbox !== undefined || token === undefined) {
@@ -554,7 +604,8 @@ export class Router {
         return;
       }
       const nodeId = token === '' ? '' : nodeOfToken(token);
-      target.seenAt ??= nodeId;
+      // An answer from before tells nothing of who has connected, unheard by this node, until now.
+      if (timesForgotten === this.timesForgotten) target.seenAt ??= nodeId;
       found(nodeId);
     });
   }
