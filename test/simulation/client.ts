@@ -41,7 +41,11 @@ export interface ClientPlan {
   /** After a clean start: another filter, for which nothing of before is. */
   readonly otherFilter: string;
   readonly filterQos: Qos;
-  readonly publishes: readonly { readonly topic: string; readonly qos: Qos; readonly retain: boolean }[];
+  readonly publishes: readonly {
+    readonly topic: string;
+    readonly qos: Qos;
+    readonly retain: boolean;
+  }[];
   /** Milliseconds between messages, about. */
   readonly publishEveryMs: number;
   /** Milliseconds until an acknowledgement, at most. */
@@ -53,6 +57,8 @@ export interface ClientPlan {
   readonly reconnectMaxMs: number;
   /** When it gives up a connection it does not say so. */
   readonly forsakes: boolean;
+  /** Milliseconds after which it disconnects and comes back, about; 0: it stays. */
+  readonly restlessMs: number;
 }
 
 export interface ClientWorld {
@@ -122,6 +128,7 @@ export class SimulatedClient implements ClientHandler {
     time.after(PING_MS, this.#zone, 'ping', () => {
       this.#ping();
     });
+    if (this.plan.restlessMs > 0) this.#moveLater();
   }
 
   /** The network loses the connection. */
@@ -256,9 +263,7 @@ export class SimulatedClient implements ClientHandler {
     const { time, random } = this.#world;
     const { reconnectMinMs, reconnectMaxMs, clean } = this.plan;
     if (this.#connection === undefined) return;
-    this.#record(
-      this.connected ? { op: 'close' } : { op: 'connect', phase: 'fail', clean },
-    );
+    this.#record(this.connected ? { op: 'close' } : { op: 'connect', phase: 'fail', clean });
     this.#connection = undefined;
     this.connected = false;
     this.subscribed = false;
@@ -279,6 +284,18 @@ export class SimulatedClient implements ClientHandler {
     }
     time.after(PING_MS, this.#zone, 'ping', () => {
       this.#ping();
+    });
+  }
+
+  #moveLater(): void {
+    const { time, random } = this.#world;
+    const { restlessMs } = this.plan;
+    time.after(restlessMs / 2 + random.integer(restlessMs), this.#zone, 'move', () => {
+      if (this.finishing) return;
+      // What it has not acknowledged comes again.
+      this.#world.history.record({ op: 'fault', client: this.plan.clientId });
+      this.disconnect();
+      this.#moveLater();
     });
   }
 

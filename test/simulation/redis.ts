@@ -34,6 +34,7 @@ interface Call {
   /** What the last run said. */
   ran: { readonly value: unknown } | undefined;
   over: boolean;
+  deadline: { cancelled: boolean } | undefined;
 }
 
 /** The one store that all nodes share: the memory implementations, at the far end of a network. */
@@ -133,9 +134,7 @@ export class Redis {
       markReleased: (session, token, sequence) =>
         of(session).call('markReleased', () => store.markReleased(session, token, sequence)),
       beginIncoming: (session, token, packetId, uid) =>
-        of(session).call('beginIncoming', () =>
-          store.beginIncoming(session, token, packetId, uid),
-        ),
+        of(session).call('beginIncoming', () => store.beginIncoming(session, token, packetId, uid)),
       finishIncoming: (session, token, packetId) =>
         of(session).call('finishIncoming', () => store.finishIncoming(session, token, packetId)),
       endIncoming: (session, token, packetId) =>
@@ -243,6 +242,7 @@ class Lane {
         onRepeat,
         ran: undefined,
         over: false,
+        deadline: undefined,
         answer: (value) => {
           resolve(value as T);
         },
@@ -250,8 +250,7 @@ class Lane {
       this.#calls.push(call);
       if (this.#open) this.#send(call);
       if (deadlineMs === undefined) return;
-      time.after(deadlineMs, host.zone, `${label} deadline`, () => {
-        if (call.over) return;
+      call.deadline = time.after(deadlineMs, host.zone, `${label} deadline`, () => {
         this.#forget(call);
         reject(new Error(`${label}: the store did not answer`));
       });
@@ -320,6 +319,7 @@ class Lane {
 
   #forget(call: Call): void {
     call.over = true;
+    if (call.deadline !== undefined) call.deadline.cancelled = true;
     this.#calls = this.#calls.filter((other) => other !== call);
     if (this.#calls.length > 0) return;
     for (const resolve of this.#idle.splice(0)) resolve();

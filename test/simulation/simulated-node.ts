@@ -124,12 +124,12 @@ export class SimulatedNode {
         ?.leave()
         .then(() => this.#idle())
         .then(() => {
-        time.after(1, this.host.zone, 'left', () => {
-          time.note(`left ${this.host.zone.name}`);
-          this.host.zone.dead = true;
-          network.changed(this.host);
+          time.after(1, this.host.zone, 'left', () => {
+            time.note(`left ${this.host.zone.name}`);
+            this.host.zone.dead = true;
+            network.changed(this.host);
+          });
         });
-      });
     });
   }
 

@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { violationSummary } from '@shoalmq/testkit';
+import { KNOWN_BAD } from './known-bad.ts';
 import { simulate } from './simulation.ts';
 
 test('try', async () => {
@@ -9,7 +10,15 @@ test('try', async () => {
   let bad = 0;
   const start = performance.now();
   for (let seed = first; seed < first + count; seed++) {
-    const result = await simulate({ seed, mode, keepTrace: count === 1 });
+    const result = await simulate({
+      seed,
+      mode,
+      keepTrace: count === 1,
+      ...(process.env['SHOAL_FAULTS']
+        ? { faults: process.env['SHOAL_FAULTS'].split(',') as never }
+        : {}),
+      ...(process.env['SHOAL_BAD'] ? { defect: KNOWN_BAD[process.env['SHOAL_BAD']]! } : {}),
+    });
     if (count === 1) process.stdout.write(result.trace.join('\n') + '\n');
     if (result.violations.length > 0) {
       bad += 1;

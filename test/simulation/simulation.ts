@@ -14,10 +14,19 @@ import { VirtualTime } from './virtual-time.ts';
  */
 export type SimulationMode = 'bounded' | 'arbitrary';
 
+/** What may go wrong, besides clients that lose their connections. */
+export type Fault = 'kill' | 'pause' | 'cut' | 'cut redis' | 'reset' | 'redis down' | 'leave';
+
+const FAULTS: readonly Fault[] = [
+  ...(['kill', 'kill', 'pause', 'cut', 'cut redis', 'reset', 'redis down', 'leave'] as const),
+];
+
 export interface SimulationOptions {
   readonly seed: number;
   readonly mode: SimulationMode;
-  readonly defect?: (random: SeededRandom) => Defect;
+  readonly defect?: () => Defect;
+  /** Only these, one of them at least. */
+  readonly faults?: readonly Fault[];
   readonly keepTrace?: boolean;
 }
 
@@ -31,16 +40,16 @@ export interface SimulationResult {
 }
 
 /** Milliseconds in which faults begin. */
-const FAULTS_FROM_MS = 3_000;
-const FAULTS_UNTIL_MS = 12_000;
+const FAULTS_FROM_MS = 2_000;
+const FAULTS_UNTIL_MS = 7_000;
 /** From then on nothing goes wrong. */
-const HEALED_MS = 18_000;
+const HEALED_MS = 13_500;
 /** From then on nobody publishes. */
-const FINISHING_MS = 20_000;
+const FINISHING_MS = 14_000;
 /** Longer than a will may be in the hands of a node that died. */
 const SETTLED_MS_MAX = 80_000;
 /** Nothing has come for so long when everything has. */
-const QUIET_MS = 6_000;
+const QUIET_MS = 3_000;
 
 const SAFETY: ReadonlySet<HistoryRule> = new Set(['L2', 'L3', 'L4', 'L5', 'L8']);
 
@@ -79,7 +88,7 @@ class Simulation {
       this.#random.integer(0x7fff_ffff),
     );
     this.#history = new History(() => this.#time.elapsedMs);
-    this.#defect = defect?.(this.#random) ?? {};
+    this.#defect = defect?.() ?? {};
   }
 
   async run(): Promise<SimulationResult> {
@@ -141,13 +150,14 @@ class Simulation {
         otherFilter: '',
         filterQos: 2,
         publishes: [],
-        publishEveryMs: 150 + this.#integer(250),
+        publishEveryMs: 200 + this.#integer(300),
         ackDelayMaxMs: this.#integer(3) === 0 ? 1 + this.#integer(300) : 0,
         receiveMaximum: this.#integer(3) === 0 ? 1 + this.#integer(4) : 100,
         willDelay: undefined,
         reconnectMinMs: 20,
         reconnectMaxMs: this.#integer(4) === 0 ? 3_000 : 300,
         forsakes: this.#integer(2) === 0,
+        restlessMs: 0,
       };
       plans.push({ ...base, ...plan });
     };
@@ -157,9 +167,7 @@ class Simulation {
       const qoses = [1, 2, this.#integer(3)] as Qos[];
       add({
         clientId: `p${String(i)}`,
-        publishes: topics.flatMap((topic) =>
-          qoses.map((qos) => ({ topic, qos, retain: false })),
-        ),
+        publishes: topics.flatMap((topic) => qoses.map((qos) => ({ topic, qos, retain: false }))),
         willDelay: [undefined, 0, 2][this.#integer(3)],
       });
     }
@@ -185,10 +193,15 @@ class Simulation {
       cleanStartOneIn: 2,
       filter: 't/+',
       otherFilter: 't/+/x',
-      reconnectMaxMs: 300,
+      reconnectMaxMs: 50,
+      restlessMs: 700,
     });
     for (let i = 1; i <= 2; i++) {
-      add({ clientId: `g${String(i)}`, filter: '$share/g/t/#', filterQos: (1 + this.#integer(2)) as Qos });
+      add({
+        clientId: `g${String(i)}`,
+        filter: '$share/g/t/#',
+        filterQos: (1 + this.#integer(2)) as Qos,
+      });
     }
     return plans;
   }
@@ -209,7 +222,9 @@ class Simulation {
 
   #planFaults(): void {
     const bounded = this.#options.mode === 'bounded';
-    const count = bounded ? this.#integer(5) : 4 + this.#integer(10);
+    const { faults } = this.#options;
+    const least = faults === undefined ? 0 : 1;
+    const count = bounded ? least + this.#integer(5 - least) : 4 + this.#integer(10);
     for (let i = 0; i < count; i++) {
       const atMs = FAULTS_FROM_MS + this.#integer(FAULTS_UNTIL_MS - FAULTS_FROM_MS);
       this.#at(atMs, () => {
@@ -243,12 +258,14 @@ class Simulation {
   #fault(): void {
     const names = [...this.#nodes.keys()];
     const name = names[this.#integer(names.length)]!;
-    const other = names[(names.indexOf(name) + 1 + this.#integer(names.length - 1)) % names.length]!;
+    const other =
+      names[(names.indexOf(name) + 1 + this.#integer(names.length - 1)) % names.length]!;
     const node = this.#nodes.get(name)!;
-    const durationMs = 300 + this.#integer(this.#integer(2) === 0 ? 1_500 : HEALED_MS - FAULTS_UNTIL_MS);
-    switch (this.#integer(7)) {
-      case 0:
-      case 1:
+    const durationMs =
+      300 + this.#integer(this.#integer(2) === 0 ? 1_500 : HEALED_MS - FAULTS_UNTIL_MS);
+    const { faults = FAULTS } = this.#options;
+    switch (faults[this.#integer(faults.length)]!) {
+      case 'kill':
         if (!node.alive) return;
         this.#faulted(`kill ${name}`);
         node.kill();
@@ -256,7 +273,7 @@ class Simulation {
           this.#startNode(name);
         });
         return;
-      case 2:
+      case 'pause':
         if (!node.alive || node.host.zone.paused) return;
         this.#faulted(`pause ${name}`);
         node.pause();
@@ -264,20 +281,19 @@ class Simulation {
           if (node.alive) node.resume();
         });
         return;
-      case 3:
+      case 'cut':
         if (this.#network.isCut(name, other)) return;
         this.#cut(name, other, durationMs);
         return;
-      case 4:
+      case 'cut redis':
         if (this.#network.isCut(name, 'redis')) return;
         this.#cut(name, 'redis', durationMs);
         return;
-      case 5:
-        if (this.#integer(2) === 0) {
-          this.#faulted(`reset ${name} ${other}`);
-          this.#network.reset(name, other);
-          return;
-        }
+      case 'reset':
+        this.#faulted(`reset ${name} ${other}`);
+        this.#network.reset(name, other);
+        return;
+      case 'redis down':
         if (this.#redis.down) return;
         this.#faulted('redis down');
         this.#redis.down = true;
@@ -285,7 +301,7 @@ class Simulation {
           this.#redis.down = false;
         });
         return;
-      default:
+      case 'leave':
         if (!node.available || node.host.zone.paused) return;
         this.#faulted(`leave ${name}`);
         node.leave();
