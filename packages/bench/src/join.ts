@@ -1,7 +1,7 @@
 import type { RunningBroker } from './brokers/broker-driver.ts';
 import { readMetric } from './load/node-metrics.ts';
 import type { Measurement } from './measurement.ts';
-import { readResidentBytes } from './process-usage.ts';
+import { readProcessUsage, readResidentBytes } from './process-usage.ts';
 
 /** Bytes that a node uses which joins a cluster without routes. */
 export async function measureEmptyNode({ join }: RunningBroker): Promise<number> {
@@ -20,7 +20,7 @@ export async function measureEmptyNode({ join }: RunningBroker): Promise<number>
  * @throws Error when the node is ready without having all routes.
  */
 export async function measureJoin(
-  { join }: RunningBroker,
+  { join, redis }: RunningBroker,
   filled: {
     readonly routes: number;
     readonly emptyBytes: number;
@@ -29,15 +29,24 @@ export async function measureJoin(
 ): Promise<Measurement> {
   if (join === undefined) throw new Error('no node can join this broker');
   const { routes, emptyBytes, measurement } = filled;
+  const redisBeforeUs = redis === undefined ? 0 : cpuUs(redis.pid);
   const node = await join();
+  const joinCpuMs = cpuUs(node.pid) / 1000;
+  const joinRedisMs = redis === undefined ? 0 : (cpuUs(redis.pid) - redisBeforeUs) / 1000;
   try {
     const known = await readMetric(node.httpPort, 'shoal_routes');
     if (known < routes) throw new Error(`the node is ready with ${String(known)} routes only`);
     const residentBytes = readResidentBytes(node.pid);
     const routeBytes = ((await node.usedBytes()) - emptyBytes) / routes;
-    const figures = { ...measurement.figures, joinMs: node.readyMs, routeBytes };
+    const times = { joinMs: node.readyMs, joinCpuMs, joinRedisMs };
+    const figures = { ...measurement.figures, ...times, routeBytes };
     return { ...measurement, residentBytes, figures };
   } finally {
     await node.stop();
   }
+}
+
+function cpuUs(pid: number): number {
+  const { userUs, systemUs } = readProcessUsage(pid);
+  return userUs + systemUs;
 }
