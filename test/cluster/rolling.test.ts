@@ -213,7 +213,7 @@ class Fleet implements Disposable {
   wills(): string[] {
     return [...this.#wills]
       .filter(({ op, phase }) => op === 'deliver' && phase === 'ok')
-      .map(({ topic = '' }) => topic);
+      .map(({ topic }) => topic);
   }
 
   /** Resolves when every message is answered and nothing happens any more. */

@@ -54,8 +54,11 @@ export async function startBrokerProcess(
     isReady: () => {
       if (stopping !== undefined) return { ok: false, reason: 'stopping' };
       const { ready, problems } = parts.health?.() ?? { ready: false, problems: [] };
-      if (ready && parts.broker !== undefined) return { ok: true, reason: 'listening' };
-      return { ok: false, reason: problems.length > 0 ? problems.join('; ') : 'starting' };
+      const text = problems.join('; ');
+      if (ready && parts.broker !== undefined) {
+        return { ok: true, reason: text === '' ? 'listening' : `listening, although ${text}` };
+      }
+      return { ok: false, reason: text === '' ? 'starting' : text };
     },
     isStarted: () =>
       parts.broker === undefined

@@ -51,11 +51,11 @@ export class Reachability {
 
   /** What is wrong between a peer and this node, for people. */
   problem({ descriptor: { id, address }, up, heard }: ReachablePeer): string | undefined {
-    const settings = 'cluster.peerHost and cluster.peerPort';
+    const settings = 'cluster.peerHost, cluster.peerPort and cluster.peerAddress';
     const problems = [
       ...(up
         ? []
-        : [`node ${id} cannot be reached at ${address}, the ${settings} that it was started with`]),
+        : [`node ${id} cannot be reached at ${address}: look at its ${settings}`]),
       ...(heard
         ? []
         : [`node ${id} has not reached this node at ${this.#ownAddress()}, its ${settings}`]),

@@ -29,13 +29,13 @@ test('who cannot be reached for seconds is named once, with the settings to look
   expect(reports).toEqual([]);
   see(3_000, peerOf({}));
   see(9_000, peerOf({ up: true }));
-  const settings = 'cluster.peerHost and cluster.peerPort';
+  const settings = 'cluster.peerHost, cluster.peerPort and cluster.peerAddress';
   expect(reports).toEqual([
     {
       event: 'cluster.unreachable',
       peerId: 'n2',
       message:
-        `node n2 cannot be reached at 10.0.0.2:7883, the ${settings} that it was started with; ` +
+        `node n2 cannot be reached at 10.0.0.2:7883: look at its ${settings}; ` +
         `node n2 has not reached this node at 10.0.0.1:7883, its ${settings}`,
     },
   ]);
