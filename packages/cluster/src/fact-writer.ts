@@ -27,7 +27,7 @@ interface OwnChange {
  * done to its tables, and must not be applied; see `isOlder`.
  */
 export class FactWriter {
-  readonly #state: ClusterState;
+  readonly #state: Pick<ClusterState, 'changeFacts'>;
   readonly #tell: (positions: ReadonlyMap<number, LogPosition>) => Promise<void>;
   readonly #report: Reporter;
   readonly #queue: Batch[] = [];
@@ -40,7 +40,7 @@ export class FactWriter {
 
   /** `tell`: resolves when all other nodes have read their logs up to these positions. */
   constructor(
-    state: ClusterState,
+    state: Pick<ClusterState, 'changeFacts'>,
     tell: (positions: ReadonlyMap<number, LogPosition>) => Promise<void>,
     report: Reporter,
   ) {

@@ -6,6 +6,7 @@ import type {
   QueuedMessage,
   SessionRef,
 } from '@shoalmq/core';
+import type { ClusterCounters } from './cluster-counters.ts';
 import type { FactReplica } from './fact-replica.ts';
 import type { ItemHandler } from './item.ts';
 import type { PeerSource } from './link/peer-server.ts';
@@ -27,6 +28,7 @@ export class Inbox implements ItemHandler {
   readonly #replica: FactReplica;
   readonly #peer: Peer;
   readonly #source: PeerSource;
+  readonly #counters: ClusterCounters;
   /**
    * What came while this node had no lease, in order: clean sessions may have moved on, and get it only when that is
    * known. QoS 0 flows.
@@ -42,11 +44,13 @@ export class Inbox implements ItemHandler {
     readonly replica: FactReplica;
     readonly peer: Peer;
     readonly source: PeerSource;
+    readonly counters: ClusterCounters;
   }) {
     this.#node = parts.node;
     this.#replica = parts.replica;
     this.#peer = parts.peer;
     this.#source = parts.source;
+    this.#counters = parts.counters;
   }
 
   /** Items that came together follow. */
@@ -70,8 +74,10 @@ export class Inbox implements ItemHandler {
   }
 
   onForward(message: Message, plain: boolean, groups: readonly string[], uid: string): void {
+    this.#counters.forwardsReceived += 1;
     if (!this.#suspended || message.qos === 0) {
-      this.#node.router.deliverForwarded(message, plain, groups, uid);
+      const wanted = this.#node.router.deliverForwarded(message, plain, groups, uid);
+      if (!wanted) this.#counters.forwardsUnwanted += 1;
       return;
     }
     this.#later.push({ message: message.owned(), plain, groups, uid });
@@ -80,7 +86,10 @@ export class Inbox implements ItemHandler {
   }
 
   onHint(number: number, session: SessionRef, sequence: number, queued: QueuedMessage): void {
-    this.#looked(number, this.#node.onHint(session, sequence, queued));
+    const here = this.#node.onHint(session, sequence, queued);
+    this.#counters.hintsReceived += 1;
+    if (!here) this.#counters.hintsNotHere += 1;
+    this.#looked(number, here);
   }
 
   onDeliverAt(

@@ -1,5 +1,6 @@
 export { Cluster, DEFAULT_CLUSTER_TIMES } from './cluster.ts';
 export type { ClusterHealth, ClusterOptions, ClusterTimes } from './cluster.ts';
+export { ClusterCounters } from './cluster-counters.ts';
 export type { ClusterNodeStatus, ClusterStatus, PeerStatus } from './cluster-status.ts';
 export type { ClusterReport } from './report.ts';
 export type { LinkSecurity, LinkTls } from './link/security.ts';

@@ -9,6 +9,7 @@ import type {
   SessionRef,
   Settleable,
 } from '@shoalmq/core';
+import type { ClusterCounters } from './cluster-counters.ts';
 import type { PeerStatus } from './cluster-status.ts';
 import type { HintRetries } from './hint-retries.ts';
 import {
@@ -32,6 +33,7 @@ export interface PeerParts {
   readonly link: Omit<PeerLinkOptions, 'peer' | 'address' | 'events'>;
   readonly clock: Clock;
   readonly report: Reporter;
+  readonly counters: ClusterCounters;
   readonly retries: HintRetries;
   /** The link has come up. */
   readonly onUp: () => void;
@@ -99,6 +101,9 @@ export class Peer {
     pending: Settleable | undefined,
   ): void {
     const link = this.#link;
+    const { counters } = this.#parts;
+    if (message.qos === 0 && link.dropping) counters.forwardsDropped += 1;
+    else counters.forwardsSent += 1;
     writeForward(link, message, plain, groups, uid, this.#nowMs(message));
     try {
       if (message.qos === 0) link.commitDroppable();
@@ -116,6 +121,7 @@ export class Peer {
 
   hint(session: SessionRef, sequence: number, queued: QueuedMessage, notHere: () => void): void {
     const number = ++lastNumber;
+    this.#parts.counters.hintsSent += 1;
     writeHint(this.#link, number, session, sequence, queued, this.#nowMs(queued.message));
     const { clientId, incarnation } = session;
     this.#sendLookUp(number, () => {

@@ -19,6 +19,7 @@ type Done = (result: AppendResult) => void;
  */
 export class NativeAppend extends RedisCall {
   override readonly name = 'xadd';
+  override readonly operation = 'append-native';
   readonly #bytes: Buffer;
   readonly #done: Done;
 
@@ -45,6 +46,7 @@ export class NativeAppend extends RedisCall {
 /** Appends with a script: within the bounds of the queue unless it is `unseen`, and once for each uid. */
 export class CheckedAppend extends RedisCall {
   override readonly name = 'evalsha';
+  override readonly operation = 'append-message';
   readonly #handle: SessionHandle;
   readonly #message: Buffer;
   readonly #size: number;

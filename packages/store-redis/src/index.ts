@@ -2,6 +2,7 @@ export { RedisClusterState } from './cluster-state/redis-cluster-state.ts';
 export type { RedisClusterStateOptions } from './cluster-state/redis-cluster-state.ts';
 export { RedisConnection } from './connection/redis-connection.ts';
 export type { RedisCalls, StoreStatus } from './connection/redis-connection.ts';
+export { RedisMetrics } from './connection/redis-metrics.ts';
 export { REDIS_DEFAULTS } from './connection/redis-options.ts';
 export type { RedisAddress, RedisOptions } from './connection/redis-options.ts';
 export { StoreError } from './errors.ts';

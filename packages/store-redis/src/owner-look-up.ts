@@ -6,6 +6,7 @@ import type { SessionHandle } from './session-handle.ts';
 /** Asks for the connection that owns a session; behind the appends that were made before it, like every call. */
 export class OwnerLookUp extends RedisCall {
   override readonly name = 'hmget';
+  override readonly operation = 'owner';
   readonly #handle: SessionHandle;
   readonly #done: (token: OwnerToken | undefined, replaced?: boolean) => void;
 

@@ -132,6 +132,11 @@ export class RedisStore implements StateStore {
     return this.#redis.status;
   }
 
+  /** Bytes of all retained messages, as of some seconds ago; `undefined` when not known yet. */
+  get retainedBytes(): number | undefined {
+    return this.#retained.bytes;
+  }
+
   /** Calls `listener` with each change of the status, until the function that this returns is called. */
   onStatus(listener: (status: StoreStatus) => void): () => void {
     return this.#redis.onStatus(listener);

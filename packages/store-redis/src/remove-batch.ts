@@ -11,6 +11,7 @@ export const REMOVED_MAX = 1_000;
 /** Removes what the owner of a session removed from its queue while the call was held back. */
 export class RemoveBatch extends RedisCall {
   override readonly name = 'evalsha';
+  override readonly operation = 'remove';
   readonly token: string;
   readonly result: Promise<FencedResult>;
   readonly #handle: SessionHandle;

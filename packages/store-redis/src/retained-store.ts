@@ -18,6 +18,8 @@ const PURGED_MAX = 100;
 /** From this part of a limit on the other nodes' share is asked for now and then. */
 const NEAR = 0.9;
 const REFRESH_MS = 1_000;
+/** How old the totals may be that operators see. */
+const TOTALS_MS = 10_000;
 
 interface BucketCall {
   readonly keys: Keys;
@@ -107,6 +109,15 @@ export class RetainedStore {
     this.#topics = parts.topics;
   }
 
+  /**
+   * Bytes of all retained messages, as of some seconds ago; `undefined` before the store has been asked for the first
+   * time. Asks it now and then, so that it does not cost more the more often somebody wants to know.
+   */
+  get bytes(): number | undefined {
+    if (performance.now() - this.#refreshedAtMs > TOTALS_MS) void this.#refresh();
+    return this.#known ? this.#bytes : undefined;
+  }
+
   /** See `StateStore.retain`. */
   retain(message: Message): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }> {
     const topic = message.topic.name;
@@ -169,6 +180,7 @@ export class RetainedStore {
     const call = new PromisedCall('hmget', () => bytes, {
       slot: this.#redis.slotOf(key),
       durable: false,
+      operation: 'read-retained',
     });
     this.#redis.send(call);
     return call.reply as Promise<readonly (Buffer | null)[]>;

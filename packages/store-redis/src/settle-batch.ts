@@ -6,6 +6,7 @@ const UIDS_MAX = 1_000;
 /** Forgets uids of one session that were settled while the call was held back. Best effort: nobody is told. */
 export class SettleBatch extends RedisCall {
   override readonly name = 'hdel';
+  override readonly operation = 'settle-uid';
   readonly #seen: string;
   readonly #uids: Set<string>;
 

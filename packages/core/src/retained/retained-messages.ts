@@ -20,6 +20,11 @@ export class RetainedMessages implements Pick<StateStore, 'retain' | 'readRetain
     this.#clock = clock;
   }
 
+  /** Number of those of this node. */
+  get localCount(): number {
+    return this.#local.size;
+  }
+
   /** See `StateStore.retain`. */
   retain(message: Message): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }> {
     const { name, local } = message.topic;

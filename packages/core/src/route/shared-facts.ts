@@ -14,10 +14,16 @@ export class SharedFacts {
   readonly #node: Node;
   readonly #self: NodeIdentity;
   readonly #nodes = new Map<string, KnownNode>();
+  #nodeRoutes = 0;
 
   constructor(node: Node, self: NodeIdentity) {
     this.#node = node;
     this.#self = self;
+  }
+
+  /** Entries of the route table that lead to clean sessions of other nodes. */
+  get nodeRoutes(): number {
+    return this.#nodeRoutes;
   }
 
   apply({ change, fact }: FactChange): void {
@@ -87,10 +93,12 @@ export class SharedFacts {
     while (routes.length < wanted) {
       const route = new NodeRoute(share ?? { filter, share: '' }, known.target);
       this.#node.table.add(route);
+      this.#nodeRoutes += 1;
       routes.push(route);
     }
     for (let route = routes[wanted]; route !== undefined; route = routes[wanted]) {
       this.#node.table.remove(route);
+      this.#nodeRoutes -= 1;
       routes.splice(wanted, 1);
     }
     if (routes.length === 0) known.routes.delete(filter);

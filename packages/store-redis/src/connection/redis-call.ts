@@ -26,6 +26,8 @@ export abstract class RedisCall {
   attempts = 0;
   /** `performance.now()` after which it fails; set by the connection. */
   deadlineAtMs = Infinity;
+  /** `performance.now()` when it was handed to the connection last; set by the link. */
+  sentAtMs = 0;
   /** `onReply` or `onFailure` was called. */
   settled = false;
   /** Redis did not know the script: its source must be sent this time. */
@@ -37,6 +39,9 @@ export abstract class RedisCall {
     this.slot = slot;
     this.durable = durable;
   }
+
+  /** What metrics call it: out of a closed set. */
+  abstract readonly operation: string;
 
   /** The command in the Redis protocol, asked for each time it is sent. */
   abstract encode(): Buffer | string;
@@ -73,6 +78,7 @@ export interface CallCarrier {
 /** A command given by its arguments, with a promise for its outcome. */
 export class PromisedCall extends RedisCall {
   readonly name: string;
+  override readonly operation: string;
   readonly reply: Promise<RedisReply>;
   readonly #encode: (call: RedisCall) => Buffer | string;
   #resolve!: (reply: RedisReply) => void;
@@ -81,10 +87,15 @@ export class PromisedCall extends RedisCall {
   constructor(
     name: string,
     encode: (call: RedisCall) => Buffer | string,
-    { slot, durable }: { readonly slot: number; readonly durable: boolean },
+    {
+      slot,
+      durable,
+      operation = name,
+    }: { readonly slot: number; readonly durable: boolean; readonly operation?: string },
   ) {
     super(slot, durable);
     this.name = name;
+    this.operation = operation;
     this.#encode = encode;
     this.reply = new Promise((resolve, reject) => {
       this.#resolve = resolve;

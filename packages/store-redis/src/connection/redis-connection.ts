@@ -8,6 +8,7 @@ import type { LinkOwner } from './redis-link.ts';
 import { RedisLink } from './redis-link.ts';
 import type { RedisAddress, RedisOptions } from './redis-options.ts';
 import { REDIS_DEFAULTS } from './redis-options.ts';
+import { RedisMetrics } from './redis-metrics.ts';
 import { ReplicationCommit } from './replication-commit.ts';
 import { scriptSources } from './script.ts';
 
@@ -75,6 +76,7 @@ interface Lane {
 export class RedisConnection implements LinkOwner, RedisCalls {
   readonly options: RedisOptions;
   readonly keyPrefix: string;
+  readonly metrics = new RedisMetrics();
   readonly #deadlineMs: number;
   readonly #replyTimeoutMs: number;
   /** By address; '' is the only one outside a cluster. */
@@ -209,7 +211,7 @@ export class RedisConnection implements LinkOwner, RedisCalls {
     if (call.settled) return;
     const lane = this.#lane(call.slot);
     const commit = call.durable && lane.link ? this.#commits.get(lane.link) : undefined;
-    if (commit === undefined) this.#answer(call, reply);
+    if (commit === undefined) this.#answer(call, reply, lane.link?.heardAtMs ?? call.sentAtMs);
     else commit.add(call, reply);
   }
 
@@ -219,6 +221,7 @@ export class RedisConnection implements LinkOwner, RedisCalls {
     if (!TRANSIENT.has(code)) {
       this.#leave(this.#lane(call.slot));
       this.#settle(call);
+      this.metrics.failed(call.operation);
       call.onFailure(new StoreError('SHOAL_STORE_REFUSED', error.message, error));
       return;
     }
@@ -294,7 +297,8 @@ export class RedisConnection implements LinkOwner, RedisCalls {
     for (const call of calls) if (!call.settled) this.#submit(call);
   }
 
-  #answer(call: RedisCall, reply: RedisReply): void {
+  #answer(call: RedisCall, reply: RedisReply, nowMs: number): void {
+    this.metrics.observe(call.operation, nowMs - call.sentAtMs);
     this.#leave(this.#lane(call.slot));
     this.#settle(call);
     call.onReply(reply);
@@ -308,6 +312,7 @@ export class RedisConnection implements LinkOwner, RedisCalls {
   #fail(call: RedisCall, code: StoreError['code'], message: string): void {
     if (call.settled) return;
     this.#settle(call);
+    this.metrics.failed(call.operation);
     call.onFailure(new StoreError(code, message));
   }
 
@@ -363,7 +368,7 @@ export class RedisConnection implements LinkOwner, RedisCalls {
       const commit = new ReplicationCommit(this.#client(address), {
         replicas,
         markerKey: () => this.#markerKey(address),
-        confirmed: (call, reply) => this.#answer(call, reply),
+        confirmed: (call, reply) => this.#answer(call, reply, performance.now()),
         lost: () => link.reconnect(),
         main: link,
         replyTimeoutMs: this.#replyTimeoutMs,

@@ -33,7 +33,7 @@ export class RedisLink implements CallCarrier {
   readonly #waiting = new CallQueue();
   readonly #sent = new CallQueue();
   /** `performance.now()` when a reply came last, or when the first call was sent after all were answered. */
-  #heardAtMs = 0;
+  heardAtMs = 0;
   /** `performance.now()` since when the link is trying to open. */
   #openingSinceMs = performance.now();
   #flushing = false;
@@ -70,7 +70,7 @@ export class RedisLink implements CallCarrier {
   }
 
   replied(call: RedisCall, reply: RedisReply): void {
-    this.#heardAtMs = performance.now();
+    this.heardAtMs = performance.now();
     this.#sent.shift();
     this.#owner.replied(call, reply);
   }
@@ -78,14 +78,14 @@ export class RedisLink implements CallCarrier {
   refused(call: RedisCall, error: Error): void {
     // Anything but an error reply means that the connection is about to close: then all calls are sent again.
     if (error.name !== 'ReplyError') return;
-    this.#heardAtMs = performance.now();
+    this.heardAtMs = performance.now();
     this.#sent.shift();
     this.#owner.refused(call, error);
   }
 
   /** Gives up a connection on which nothing was heard for `replyTimeoutMs` although something should have been. */
   checkSilence(nowMs: number, replyTimeoutMs: number): void {
-    const since = this.open ? this.#heardAtMs : this.#openingSinceMs;
+    const since = this.open ? this.heardAtMs : this.#openingSinceMs;
     if (this.open && this.#sent.length === 0) return;
     if (nowMs - since < replyTimeoutMs) return;
     this.#openingSinceMs = nowMs;
@@ -149,12 +149,14 @@ export class RedisLink implements CallCarrier {
     this.#flushing = false;
     const { redis } = this;
     if (!this.open || redis.status !== 'ready') return;
-    if (this.#sent.length === 0) this.#heardAtMs = performance.now();
+    if (this.#sent.length === 0) this.heardAtMs = performance.now();
     const { stream } = redis;
+    const nowMs = performance.now();
     stream.cork();
     for (let call = this.#waiting.shift(); call !== undefined; call = this.#waiting.shift()) {
       if (call.settled) continue;
       this.#sent.push(call);
+      call.sentAtMs = nowMs;
       redis.sendCommand(call as never);
       call.attempts += 1;
     }

@@ -71,7 +71,7 @@ export function defineScript<Call, Result>(
     const sent = new PromisedCall(
       'evalsha',
       (self) => script.encode(self, keys, definition.argv(call, self.attempts > 0)),
-      { slot: redis.slotOf(keys[0] as string), durable: writes },
+      { slot: redis.slotOf(keys[0] as string), durable: writes, operation: name },
     );
     redis.send(sent);
     return definition.reply(await sent.reply, call);
