@@ -83,6 +83,7 @@ export type {
   StateStore,
   StoredSubscription,
 } from './ports/state-store.ts';
+export { NOBODY } from './ports/state-store.ts';
 export { ReasonCode, connackReturnCode } from './reason-code.ts';
 export {
   AUTH_RESULTS,

@@ -138,3 +138,46 @@ test('without another member nothing is left of what waited', async () => {
   await node.settle();
   expect(late.publishes()).toEqual([]);
 });
+
+test('a persistent member that is away: what it was never sent goes to the others, what it was sent waits', async () => {
+  const node = new TestNode();
+  const publisher = await node.connect();
+  const first = await member(node, { clientId: 'first', persistent: true });
+  await first.subscribe([FILTER, 'own'], { qos: 2 });
+  await publishMany(node, publisher, 6);
+  publisher.publish({ topic: 't', payload: 'twice is wrong', qos: 2 });
+  publisher.publish({ topic: 'own', payload: 'own', qos: 1 });
+  await node.settle();
+  const second = await member(node, { clientId: 'second', persistent: true });
+  await second.subscribe(FILTER, { qos: 1 });
+  first.channel.disconnect();
+  await node.settle();
+  expect(await drain(node, second)).toEqual(['2', '3', '4', '5']);
+  const back = await member(node, { clientId: 'first', persistent: true });
+  const payloads = back
+    .publishes()
+    .map(({ payload, dup }) => `${payload.toString()} ${String(dup)}`);
+  expect(payloads).toEqual(['0 true', '1 true']);
+  for (const messageId of [2, 3]) back.send({ cmd: 'puback', messageId });
+  await node.settle();
+  expect(back.publishes().map(({ payload }) => payload.toString())).toEqual([
+    'twice is wrong',
+    'own',
+  ]);
+});
+
+test('a persistent member that is away keeps what nobody else can take', async () => {
+  const node = new TestNode();
+  const publisher = await node.connect();
+  const first = await member(node, { clientId: 'first', persistent: true });
+  const second = await member(node, { clientId: 'second', persistent: true });
+  await first.subscribe(FILTER, { qos: 1 });
+  await publishMany(node, publisher, 5);
+  await second.subscribe(FILTER, { qos: 1 });
+  second.channel.disconnect();
+  await node.settle();
+  first.channel.disconnect();
+  await node.settle();
+  const back = await member(node, { clientId: 'first', persistent: true });
+  expect(await drain(node, back)).toEqual(numbers(5));
+});

@@ -1,3 +1,4 @@
+import { NOBODY } from '@shoalmq/core';
 import type {
   AppendResult,
   ClaimedSession,
@@ -283,19 +284,19 @@ export class MemoryStore implements StateStore {
       }
     | { readonly outcome: 'fenced' }
   > {
-    const session = token === '' ? this.#unowned(ref) : this.#owned(ref, token);
+    const session = token === NOBODY ? this.#unowned(ref) : this.#owned(ref, token);
     if (session === undefined) return FENCED_OUTCOME;
     const { queue } = session;
-    const from = token === '' ? Math.max(fromSequence, session.sentBelow) : fromSequence;
+    const from = token === NOBODY ? Math.max(fromSequence, session.sentBelow) : fromSequence;
     const entries = queue?.read(from, countMax, bytesMax) ?? NONE;
     return Promise.resolve({ outcome: 'ok', entries, droppedBelow: queue?.droppedBelow ?? 1 });
   }
 
   remove(ref: SessionRef, token: OwnerToken, sequences: readonly number[]): Promise<FencedResult> {
-    const session = token === '' ? this.#unowned(ref) : this.#owned(ref, token);
+    const session = token === NOBODY ? this.#unowned(ref) : this.#owned(ref, token);
     if (session === undefined) return FENCED;
     for (const sequence of sequences) {
-      if (token === '' && sequence < session.sentBelow) continue;
+      if (token === NOBODY && sequence < session.sentBelow) continue;
       session.queue?.remove(sequence);
       session.released?.delete(sequence);
     }

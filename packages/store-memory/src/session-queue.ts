@@ -211,6 +211,7 @@ class StoredEntry implements QueueEntry {
   readonly qos: 1 | 2;
   readonly retain: boolean;
   readonly subscriptionIds: readonly number[];
+  readonly group: string | undefined;
 
   constructor(sequence: number, queued: QueuedMessage, message: Message) {
     this.sequence = sequence;
@@ -218,5 +219,6 @@ class StoredEntry implements QueueEntry {
     this.qos = queued.qos;
     this.retain = queued.retain;
     this.subscriptionIds = queued.subscriptionIds;
+    this.group = queued.group;
   }
 }

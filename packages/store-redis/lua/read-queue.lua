@@ -4,7 +4,7 @@
   KEYS[1]  session  hash
   KEYS[2]  queue    stream
   ARGV[1]  incarnation
-  ARGV[2]  token
+  ARGV[2]  token; 'nobody': only while there is no owner, and only entries that were never sent
   ARGV[3]  generation of the store
   ARGV[4]  sequence from which on
   ARGV[5]  entries, at most
@@ -13,9 +13,15 @@
   Returns 0 when the token is not the owner, otherwise { dropped below, id, message, id, message ... }; entries below that
   sequence were dropped at the bound. O(entries returned).
 ]]
-if not owns(KEYS[1], ARGV[1], ARGV[2]) then return 0 end
 local left, bytes_left = tonumber(ARGV[5]), tonumber(ARGV[6])
 local from = ARGV[3] .. '-' .. ARGV[4]
+if ARGV[2] == 'nobody' then
+  local sent_below = unowned(KEYS[1], ARGV[1])
+  if not sent_below then return 0 end
+  if tonumber(ARGV[4]) < tonumber(sent_below) then from = ARGV[3] .. '-' .. sent_below end
+elseif not owns(KEYS[1], ARGV[1], ARGV[2]) then
+  return 0
+end
 local result = { redis.call('HGET', KEYS[1], 'dropped_below') or '1' }
 while left > 0 do
   -- A few at a time: a thousand entries of a megabyte are not to be copied to find that one is enough.

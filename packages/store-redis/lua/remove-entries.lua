@@ -5,14 +5,22 @@
   KEYS[2]  queue     stream
   KEYS[3]  outgoing  zset
   ARGV[1]  incarnation
-  ARGV[2]  token
+  ARGV[2]  token; 'nobody': only while there is no owner, and only entries that were never sent
   ARGV[3]  generation of the store
   ARGV[4...]  sequences, in any order, at most 1,000
 
   Returns 1, or 0 when the token is not the owner. O(sequences). Twice is the same as once.
 ]]
-local state = redis.call('HMGET', KEYS[1], 'incarnation', 'token', 'counted', 'bytes')
-if ARGV[2] == '' or state[1] ~= ARGV[1] or state[2] ~= ARGV[2] then return 0 end
+local state = redis.call('HMGET', KEYS[1], 'incarnation', 'token', 'counted', 'bytes', 'sent_below')
+local nobody = ARGV[2] == 'nobody'
+local token = nobody and '' or ARGV[2]
+if (token == '' and not nobody) or state[1] ~= ARGV[1] or state[2] ~= token then return 0 end
+if nobody then
+  local sent_below = tonumber(state[5] or '1')
+  for i = #ARGV, 4, -1 do
+    if tonumber(ARGV[i]) < sent_below then table.remove(ARGV, i) end
+  end
+end
 local counted, bytes = tonumber(state[3] or '0'), tonumber(state[4] or '0')
 local ids = {}
 local seen = {}

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { TopicTable } from '@shoalmq/core';
+import { NOBODY, TopicTable } from '@shoalmq/core';
 import type {
   AppendResult,
   ClaimedSession,
@@ -421,7 +421,7 @@ export class RedisStore implements StateStore {
     }
     this.#held.release(handle);
     const made = new RemoveBatch(handle, token, sequences, this.#generation);
-    if (token === '') {
+    if (token === NOBODY) {
       // Whoever claims the session next does not know that it is held.
       this.#redis.send(made);
       return made.result;

@@ -7,25 +7,26 @@ import type { QoS, QueuedMessage, QueueEntry, TopicTable } from '@shoalmq/core';
  *   byte 0      version of this form
  *   bytes 1-4   what it counts for in limits: payload and properties; scripts read this
  *   byte 5      QoS of the message (2 bits), its RETAIN flag, QoS to deliver with (2 bits), RETAIN flag to send,
- *               whether it expires
+ *               whether it expires, whether it was queued for a shared subscription
  *   bytes 6-11  when it expires, in ms since 1970, if it does
  *   lengths of topic, publisher, uid and properties, number of subscription identifiers, the identifiers:
- *               variable byte integers, seven bits each, lowest first
- *   topic, publisher, uid, properties, payload
+ *               variable byte integers, seven bits each, lowest first; of the shared subscription the length, if any
+ *   topic, publisher, uid, shared subscription, properties, payload
  */
 const VERSION = 1;
 const SIZE_AT = 1;
 const FLAGS_AT = 5;
 const HEAD_BYTES = 6;
 const EXPIRY_BYTES = 6;
-/** Five lengths of at most five bytes. */
-const LENGTHS_BYTES_MAX = 25;
+/** Six lengths of at most five bytes. */
+const LENGTHS_BYTES_MAX = 30;
 const IDENTIFIER_BYTES_MAX = 5;
 
 const RETAINED = 0b100;
 const QUEUED_QOS_SHIFT = 3;
 const SEND_RETAIN = 0b10_0000;
 const EXPIRES = 0b100_0000;
+const SHARED = 0b1000_0000;
 
 const NONE: readonly number[] = [];
 const NO_BYTES = new Uint8Array(0);
@@ -41,7 +42,7 @@ export function countedBytes(message: Message): number {
  */
 export function encodeStoredMessage(
   message: Message,
-  queued: Pick<QueuedMessage, 'qos' | 'retain' | 'subscriptionIds'> | undefined,
+  queued: Pick<QueuedMessage, 'qos' | 'retain' | 'subscriptionIds' | 'group'> | undefined,
   uid: string,
   start = 0,
   spare = 0,
@@ -50,6 +51,8 @@ export function encodeStoredMessage(
   const identifiers = queued?.subscriptionIds ?? NONE;
   const publisherBytes = publisher === '' ? 0 : Buffer.byteLength(publisher);
   const uidBytes = uid === '' ? 0 : Buffer.byteLength(uid);
+  const group = queued?.group ?? '';
+  const groupBytes = group === '' ? 0 : Buffer.byteLength(group);
   const payloadBytes = message.payloadBytes;
   const buffer = Buffer.allocUnsafe(
     start +
@@ -60,6 +63,7 @@ export function encodeStoredMessage(
       topic.bytes.length +
       publisherBytes +
       uidBytes +
+      groupBytes +
       properties.length +
       payloadBytes +
       spare,
@@ -71,6 +75,7 @@ export function encodeStoredMessage(
   if (queued !== undefined) {
     flags |= (queued.qos << QUEUED_QOS_SHIFT) | (queued.retain ? SEND_RETAIN : 0);
   }
+  if (groupBytes > 0) flags |= SHARED;
   if (message.expiresAtMs !== 0) {
     flags |= EXPIRES;
     buffer.writeUIntBE(message.expiresAtMs, at, EXPIRY_BYTES);
@@ -83,10 +88,12 @@ export function encodeStoredMessage(
   at = writeInteger(buffer, at, properties.length);
   at = writeInteger(buffer, at, identifiers.length);
   for (const identifier of identifiers) at = writeInteger(buffer, at, identifier);
+  if (groupBytes > 0) at = writeInteger(buffer, at, groupBytes);
   buffer.set(topic.bytes, at);
   at += topic.bytes.length;
   if (publisherBytes > 0) at += buffer.write(publisher, at);
   if (uidBytes > 0) at += buffer.write(uid, at);
+  if (groupBytes > 0) at += buffer.write(group, at);
   if (properties.length > 0) buffer.set(properties, at);
   at += properties.length;
   // `set` of a view costs an allocation, which short payloads need not pay.
@@ -111,6 +118,7 @@ export function decodeQueueEntry(bytes: Buffer, sequence: number, topics: TopicT
     qos: ((flags >> QUEUED_QOS_SHIFT) & 0b11) as 1 | 2,
     retain: (flags & SEND_RETAIN) !== 0,
     subscriptionIds: reader.subscriptionIds,
+    ...(reader.group === '' ? {} : { group: reader.group }),
   };
 }
 
@@ -121,6 +129,7 @@ export function decodeStoredMessage(bytes: Buffer, topics: TopicTable): Message 
 
 class Reader {
   flags = 0;
+  group = '';
   subscriptionIds: readonly number[] = NONE;
   readonly #bytes: Buffer;
   #at = HEAD_BYTES;
@@ -146,9 +155,12 @@ class Reader {
     if (identifiers > 0) {
       this.subscriptionIds = Array.from({ length: identifiers }, () => this.#integer());
     }
+    const groupBytes = (this.flags & SHARED) === 0 ? 0 : this.#integer();
     const topicAt = this.#at;
     const publisherAt = topicAt + topicBytes;
-    const propertiesAt = publisherAt + publisherBytes + uidBytes;
+    const groupAt = publisherAt + publisherBytes + uidBytes;
+    const propertiesAt = groupAt + groupBytes;
+    if (groupBytes > 0) this.group = bytes.toString('utf8', groupAt, propertiesAt);
     const payloadAt = propertiesAt + propertiesBytes;
     const topic =
       topics.find(bytes, topicAt, publisherAt) ??

@@ -960,8 +960,11 @@ export class Connection
       })
       .then(
         (result) => {
-          if (result.outcome === 'ok') node.carryOut(result, 'connection_closed');
-          else if (this.#target?.seenAt === '') this.#target.seenAt = undefined;
+          const target = this.#target;
+          if (result.outcome === 'ok') {
+            node.carryOut(result, 'connection_closed');
+            if (target?.persistent === true) node.router.redistributeUnsent(target);
+          } else if (target?.seenAt === '') target.seenAt = undefined;
         },
         (error: unknown) => {
           // The session stays claimed by a connection that is gone: a later claim, or the next sweep, ends it.

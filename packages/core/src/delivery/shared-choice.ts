@@ -64,6 +64,14 @@ export function chooseLocalMember(
   return fallback;
 }
 
+/** Whether the member has a connection, as far as is known here. */
+export function isConnected(member: RouteEntry): boolean {
+  if (member instanceof NodeRoute) return true;
+  const { outbox, seenAt } = member.target;
+  if (outbox !== undefined) return outbox.open;
+  return seenAt !== undefined && seenAt !== '';
+}
+
 function fitnessOf(member: RouteEntry, message: Message): number {
   if (message.topic.local && (member instanceof NodeRoute || member.target.outbox === undefined)) {
     return Fitness.None;

@@ -18,6 +18,9 @@ import type { ProtocolVersion, QoS, Will } from '../packet.ts';
  */
 export type OwnerToken = string & { readonly brand?: 'OwnerToken' };
 
+/** In place of a token: for those who look after the queue of a session that has no owner. */
+export const NOBODY: OwnerToken = 'nobody';
+
 /** A persistent session's life between two clean starts; a late write for an earlier one gets `gone`. */
 export type SessionIncarnation = string & { readonly brand?: 'SessionIncarnation' };
 
@@ -245,8 +248,8 @@ export interface StateStore {
   /**
    * Entries from `fromSequence` on, in order, at most `countMax` of them and about `bytesMax` of payload, but one at
    * least when there is one. Expired messages are among them: the caller drops and removes them. `droppedBelow`: the
-   * queue has dropped entries at its bound, none of this sequence or above; 1 when it never has. With the token '', as
-   * nobody: `fenced` unless the session has no owner, and only entries that have certainly never been sent.
+   * queue has dropped entries at its bound, none of this sequence or above; 1 when it never has. With `NOBODY`
+   * as the token: `fenced` unless the session has no owner, and only entries that have certainly never been sent.
    */
   read(
     session: SessionRef,
@@ -264,7 +267,7 @@ export interface StateStore {
   >;
   /**
    * The client has these entries (PUBACK, PUBCOMP, or expired or discarded): they leave the queue, with their
-   * `markReleased` marks. Batched, in any order; sequences that are not there are passed over. With the token '' as in
+   * `markReleased` marks. Batched, in any order; sequences that are not there are passed over. With `NOBODY` as in
    * `read`: what others were given instead; not held back, and what may have been sent is passed over.
    */
   remove(

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { Message } from '@shoalmq/core';
+import { Message, NOBODY } from '@shoalmq/core';
 import type {
   AppendResult,
   ClaimedSession,
@@ -783,6 +783,32 @@ export function describeStateStore(
         expect(await append(store, b.ref, queued('one', 2), 'u')).toEqual(kept(1));
         expect(await append(store, a.ref, queued('one'))).toEqual(kept(2));
         expect(await append(store, a.ref, queued('one'))).toEqual(kept(3));
+      }));
+
+    test('nobody reads and removes what was never sent, while there is no owner', () =>
+      on(async ({ store }) => {
+        const { ref } = await claimed(store, claimOf('a', 1));
+        for (const payload of ['a', 'b', 'c', 'd']) await append(store, ref, queued(payload));
+        expect(await store.read(ref, NOBODY, 1, 10, 1_000)).toEqual({ outcome: 'fenced' });
+        expect(await store.remove(ref, NOBODY, [3])).toBe('fenced');
+        await store.release(releaseOf('a', 1, { sentBelow: 3 }));
+        expect(await payloads(store, ref, NOBODY)).toEqual(['3 c', '4 d']);
+        expect(await payloads(store, ref, NOBODY, 4)).toEqual(['4 d']);
+        expect(await store.remove(ref, NOBODY, [1, 3])).toBe('ok');
+        expect(await payloads(store, ref, NOBODY)).toEqual(['4 d']);
+        await store.claim(claimOf('a', 2));
+        expect(await store.read(ref, NOBODY, 1, 10, 1_000)).toEqual({ outcome: 'fenced' });
+        expect(await store.remove(ref, NOBODY, [4])).toBe('fenced');
+        expect(await payloads(store, ref, 'a#2')).toEqual(['1 a', '2 b', '4 d']);
+      }));
+
+    test('an entry keeps the shared subscription it was queued for', () =>
+      on(async ({ store }) => {
+        const { ref } = await claimed(store, claimOf('a', 1));
+        await append(store, ref, { ...queued('a'), group: '$share/g/#' });
+        await append(store, ref, queued('b'));
+        const read = await entries(store, ref, 'a#1');
+        expect(read.map(({ group }) => group)).toEqual(['$share/g/#', undefined]);
       }));
 
     test('drop-oldest: at the limit of messages the oldest go and are counted, the reader sees a gap', () =>
