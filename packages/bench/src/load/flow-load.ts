@@ -10,7 +10,7 @@ import { sum } from '../statistics.ts';
 import { connectAll } from './connect-all.ts';
 import { DeliveryMeter } from './delivery-meter.ts';
 import { otherFilters, ROTATING_FILTERS, rotatingTopics } from './filters.ts';
-import { readReceivedBytes } from './link-bytes.ts';
+import { startLinkWindow } from './link-bytes.ts';
 import { nodeOfPublisher, nodeOfSubscriber } from './placement.ts';
 import { Publisher } from './publisher.ts';
 import { Subscriber } from './subscriber.ts';
@@ -31,7 +31,7 @@ export async function runFlowLoad(flow: FlowCase, plan: Plan): Promise<Measureme
   const watch = load.watchForStalls();
   try {
     await load.alive(delay(plan.warmUpMs));
-    const linkBytesBefore = await load.bystanderLinkBytes();
+    const links = await startLinkWindow(plan.nodes);
     const deliveredBefore = load.meter.delivered;
     const usage = startUsageWindow(plan);
     load.meter.recording = true;
@@ -39,7 +39,7 @@ export async function runFlowLoad(flow: FlowCase, plan: Plan): Promise<Measureme
     const used = usage();
     load.meter.recording = false;
     const delivered = load.meter.delivered - deliveredBefore;
-    const linkBytes = (await load.bystanderLinkBytes()) - linkBytesBefore;
+    const linkBytes = await links();
     const residentBytes = readAllResidentBytes(plan.nodes);
     sender.stop();
     await load.alive(load.drained());
@@ -53,7 +53,10 @@ export async function runFlowLoad(flow: FlowCase, plan: Plan): Promise<Measureme
       ...load.losses(),
       figures: {
         ...(watch.stalls() > 0 ? { stalls: watch.stalls() } : {}),
-        ...(flow.bystander === true ? { bystanderBytes: linkBytes / delivered } : {}),
+        ...(linkBytes.length > 0 ? { linkBytes: sum(linkBytes) / delivered } : {}),
+        ...(flow.bystander === true
+          ? { bystanderBytes: (linkBytes.at(-1) ?? Number.NaN) / delivered }
+          : {}),
       },
     };
   } finally {
@@ -161,13 +164,6 @@ class FlowLoad {
         stopped = true;
       },
     };
-  }
-
-  /** What the last node has received from the others so far, if that is of interest. */
-  async bystanderLinkBytes(): Promise<number> {
-    const peerPort = this.#plan.nodes.at(-1)?.peerPort;
-    if (this.#flow.bystander !== true || peerPort === undefined) return Number.NaN;
-    return readReceivedBytes(peerPort);
   }
 
   /** Gives up what is on the way when nothing has moved for two seconds, so that a loss never hangs. */
