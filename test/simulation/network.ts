@@ -1,6 +1,6 @@
 import type { Decoder } from '@shoalmq/codec';
 import { decodeReply, decodeRequest } from '@shoalmq/cluster';
-import type { IncomingCall, LinkTransport, OutgoingCall, Reply, Request } from '@shoalmq/cluster';
+import type { IncomingCall, LinkTransport, OutgoingCall } from '@shoalmq/cluster';
 import type { Connection } from '@shoalmq/core';
 import { MemoryChannel } from '@shoalmq/testkit';
 import type { SeededRandom } from '@shoalmq/testkit';
@@ -143,7 +143,7 @@ class LinkCall {
       },
       write: (bytes) => {
         const copy = Buffer.from(bytes);
-        this.#there.send('data', () => decodeRequest(copy) as Request);
+        this.#there.send('data', () => decodeRequest(copy));
         return true;
       },
       close: () => {
@@ -176,7 +176,7 @@ class LinkCall {
         },
         write: (bytes) => {
           const copy = Buffer.from(bytes);
-          this.#back.send('data', () => decodeReply(copy) as Reply);
+          this.#back.send('data', () => decodeReply(copy));
           return true;
         },
         pause: () => {

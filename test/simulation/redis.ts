@@ -27,12 +27,12 @@ const DEADLINE_MS = 10_000;
 interface Call {
   readonly label: string;
   readonly execute: () => Promise<unknown>;
-  readonly answer: (value: unknown) => void;
+  readonly answer: (answer: Promise<unknown>) => void;
   /** When a call is repeated, the answer of the first run counts. */
   readonly first: boolean;
   readonly onRepeat: () => void;
   /** What the last run said. */
-  ran: { readonly value: unknown } | undefined;
+  ran: { readonly answer: Promise<unknown> } | undefined;
   over: boolean;
   deadline: { cancelled: boolean } | undefined;
 }
@@ -243,8 +243,8 @@ class Lane {
         ran: undefined,
         over: false,
         deadline: undefined,
-        answer: (value) => {
-          resolve(value as T);
+        answer: (answer) => {
+          resolve(answer as Promise<T>);
         },
       };
       this.#calls.push(call);
@@ -277,20 +277,24 @@ class Lane {
       return;
     }
     if (call.ran !== undefined) call.onRepeat();
-    void call.execute().then((value) => {
-      const answer = call.first ? (call.ran?.value ?? value) : value;
-      call.ran = { value: answer };
-      if (broken) {
-        this.#break();
-        return;
-      }
-      this.#answerAtMs = Math.max(this.#answerAtMs, time.nowMs + network.delay());
-      time.after(this.#answerAtMs - time.nowMs, host.zone, call.label, () => {
-        if (epoch !== this.#epoch || call.over) return;
-        this.#forget(call);
-        call.answer(answer);
+    const ran = call.execute();
+    // What the store refuses it refuses when it is asked again.
+    void ran
+      .catch(() => undefined)
+      .then(() => {
+        const answer = call.first && call.ran !== undefined ? call.ran.answer : ran;
+        call.ran = { answer };
+        if (broken) {
+          this.#break();
+          return;
+        }
+        this.#answerAtMs = Math.max(this.#answerAtMs, time.nowMs + network.delay());
+        time.after(this.#answerAtMs - time.nowMs, host.zone, call.label, () => {
+          if (epoch !== this.#epoch || call.over) return;
+          this.#forget(call);
+          call.answer(answer);
+        });
       });
-    });
   }
 
   get #unreachable(): boolean {

@@ -72,7 +72,6 @@ class Simulation {
   /** Wills that were not published yet. */
   readonly #dueWills = new Set<string>();
   #lives = 0;
-  #faults = 0;
 
   constructor(options: SimulationOptions) {
     const { seed, defect } = options;
@@ -270,7 +269,7 @@ class Simulation {
         this.#faulted(`kill ${name}`);
         node.kill();
         this.#heal(durationMs, () => {
-          this.#startNode(name);
+          if (this.#nodes.get(name) === node) this.#startNode(name);
         });
         return;
       case 'pause':
@@ -306,6 +305,7 @@ class Simulation {
         this.#faulted(`leave ${name}`);
         node.leave();
         this.#heal(durationMs, () => {
+          if (this.#nodes.get(name) !== node) return;
           if (node.alive) node.kill();
           this.#startNode(name);
         });
@@ -321,7 +321,6 @@ class Simulation {
   }
 
   #faulted(what: string): void {
-    this.#faults += 1;
     this.#time.note(`fault: ${what}`);
     this.#history.record({ op: 'fault', phase: 'invoke', client: what });
   }
@@ -388,7 +387,14 @@ class Simulation {
   #isRepeatedAppend({ rule, message }: Violation): boolean {
     const [, client, publisher, seq] = /^(\S+) on connection \d+: (\S+) (\d+) /.exec(message) ?? [];
     if (rule !== 'L3' || client === undefined) return false;
-    return this.#redis.repeatedAppends.has(`${client} ${publisher!} ${seq!}`);
+    const filterOf = (id: string) =>
+      this.#clients.find(({ plan }) => plan.clientId === id)?.plan.filter;
+    const filter = filterOf(client);
+    // What one member of a shared group never got may have gone to another one.
+    const others = filter?.startsWith('$share/') === true ? this.#clients : [];
+    return [client, ...others.map(({ plan }) => plan.clientId)]
+      .filter((id) => filterOf(id) === filter)
+      .some((id) => this.#redis.repeatedAppends.has(`${id} ${publisher!} ${seq!}`));
   }
 
   #at(elapsedMs: number, run: () => void): void {

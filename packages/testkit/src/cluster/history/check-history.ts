@@ -384,7 +384,7 @@ class HistoryCheck {
     const before = owner.deliveries.get(message);
     if (before === undefined) {
       owner.deliveries.set(message, delivery);
-      if (group === undefined) this.#checkOrder(session, message, record, what);
+      if (group === undefined) this.#checkOrder(session, subscription, message, record, what);
     } else {
       this.#checkAgain(record, message, before, what);
     }
@@ -410,7 +410,13 @@ class HistoryCheck {
     else if (!redelivery) this.#report('L3', `${what} came again, not as redelivery`);
   }
 
-  #checkOrder(session: Session, message: Message, record: HistoryRecord, what: string): void {
+  #checkOrder(
+    session: Session,
+    subscription: Subscription,
+    message: Message,
+    record: HistoryRecord,
+    what: string,
+  ): void {
     if (message.will) return;
     const key = orderKey(message, record.qos);
     const last = session.last.get(key);
@@ -420,6 +426,8 @@ class HistoryCheck {
     }
     // Nobody knows when a message took effect that was given up.
     if (message.settled && !message.acked) return;
+    // Who subscribed in between got the next ones first, and this one because it was sent again.
+    if (message.resentAt >= 0 && message.invokedAt < subscription.invokedAt) return;
     // At QoS 0 what is still under way from an earlier connection of the publisher may come late.
     if (message.qos === 0 && message.connection !== last.connection) return;
     this.#report('L4', `${what} came first after ${last.seq}`);
