@@ -46,7 +46,7 @@ withRedis(
           if (problem !== undefined) tally.problems.push(problem);
         }
       });
-      const over = Promise.all(trials).then(() => true);
+      const over = Promise.all(trials);
       const cycles = await comeAndGo(cluster, over, () => tally.begun >= TRIALS);
       await over;
       const late = pairs.flatMap((pair) => pair.unwanted);
@@ -67,15 +67,11 @@ withRedis(
 /** Starts and stops the fourth node again and again, and leaves it running for the last ones. Returns how often. */
 async function comeAndGo(
   cluster: ShoalCluster,
-  over: Promise<boolean>,
+  over: Promise<unknown>,
   isEnough: () => boolean,
 ): Promise<number> {
-  const cycle = async (): Promise<false> => {
-    await cluster.add('n4');
-    return false;
-  };
   for (let cycles = 1; ; cycles++) {
-    await cycle();
+    await cluster.add('n4');
     if (isEnough()) return cycles;
     await Promise.race([over, new Promise((resolve) => setTimeout(resolve, 3_000))]);
     if (isEnough()) return cycles;
