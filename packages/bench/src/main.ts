@@ -35,6 +35,8 @@ const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 /** A broker that is compiled while it runs sees few messages in a paced case: all get this time at least. */
 const PACED_WARM_UP_SECONDS = 8;
+/** With Redis there are fewer than without, and more code that they pass through. */
+const CLUSTER_WARM_UP_SECONDS = 5;
 
 const PACED_CASES = new Set(CASES.filter(isPaced).map((each) => each.name));
 
@@ -59,6 +61,7 @@ const CLUSTER_NOTES = [
   'a column of its own. `durability` says what has to survive for an acknowledged message to be kept: here the',
   'primary, a Redis without replicas which does not write to disk. cluster-pair: publishers on one node, subscribers',
   'on another. cluster-spread: every message crosses one of the links, with two nodes and with three.',
+  `Every broker is warmed up for ${String(CLUSTER_WARM_UP_SECONDS)} s at least.`,
   'linkBytes: what the kernel received on the links between nodes for each message, heartbeats included.',
   'cluster-bystander: a third node has subscriptions of which none matches; bystanderBytes is what came to it.',
   'cluster-persistent: the subscribers have persistent sessions. cluster-offline: msg/s and CPU of appending, then of',
@@ -229,11 +232,8 @@ async function measure(
   options: Options,
 ): Promise<Measurement> {
   let broker: RunningBroker | undefined;
-  const paced = isPaced(each);
-  const pin = options.pin || paced;
-  const warmUpSeconds = paced
-    ? Math.max(options.warmUpSeconds, PACED_WARM_UP_SECONDS)
-    : options.warmUpSeconds;
+  const pin = options.pin || isPaced(each);
+  const warmUpSeconds = Math.max(options.warmUpSeconds, warmUpSecondsMin(each));
   try {
     broker = await driver.start();
     const { nodes, redis } = broker;
@@ -259,6 +259,11 @@ async function measure(
   } finally {
     await broker?.stop();
   }
+}
+
+function warmUpSecondsMin(each: LoadCase): number {
+  if (isPaced(each)) return PACED_WARM_UP_SECONDS;
+  return each.setups === undefined ? 0 : CLUSTER_WARM_UP_SECONDS;
 }
 
 function brief(measurement: Measurement): string {
