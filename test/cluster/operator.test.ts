@@ -136,3 +136,70 @@ test('$SYS is of the node that is asked: neither stored in Redis nor overwritten
   crowd.sendPacket({ cmd: 'pingreq' });
   await crowd.expectPacket('pingresp');
 }, 60_000);
+
+/** The series of a node whose names begin so. */
+async function seriesOf({ httpPort }: ShoalProcess, prefix: string): Promise<Map<string, number>> {
+  const response = await fetch(`http://127.0.0.1:${String(httpPort)}/metrics`);
+  const lines = (await response.text()).split('\n').filter((line) => line.startsWith(prefix));
+  return new Map(
+    lines.map((line) => {
+      const space = line.lastIndexOf(' ');
+      return [line.slice(0, space), Number(line.slice(space + 1))];
+    }),
+  );
+}
+
+test('nothing is sent to a node without a matching subscriber, and reconnects change no route', async () => {
+  await using redis = await RedisProcess.start();
+  await using nodes = await startNodes(3, redis.url, ['sys.intervalSeconds=1']);
+  const [one, two, three] = nodes.all as [ShoalProcess, ShoalProcess, ShoalProcess];
+  await using subscriber = await ByteClient.connect(two.port);
+  await subscriber.subscribe('wanted/#', { qos: 1 });
+  await using publisher = await ByteClient.connect(one.port);
+  for (let index = 0; index < 50; index++) {
+    const topic = index % 2 === 0 ? `wanted/${String(index)}` : `unwanted/${String(index)}`;
+    publisher.publish({ topic, payload: 'x', qos: 1, retain: index < 2 });
+    await publisher.expectPacket('puback');
+  }
+  const received = async (node: ShoalProcess) => [
+    ...(await seriesOf(node, 'shoal_forwarded_messages_total{direction="received"')).values(),
+  ];
+  expect(await received(two)).toEqual([25, 0]);
+  expect(await received(three)).toEqual([0, 0]);
+
+  const kept = { clientId: 'kept', clean: false, properties: { sessionExpiryInterval: 60 } };
+  const first = await ByteClient.connect(one.port, kept);
+  await first.subscribe('wanted/1', { qos: 1 });
+  await first[Symbol.asyncDispose]();
+  const changes = async () => [
+    ...(await seriesOf(one, 'shoal_route_changes_total{direction="written"')).values(),
+    ...(await seriesOf(three, 'shoal_route_changes_total{direction="written"')).values(),
+  ];
+  const before = await changes();
+  for (const node of [two, three, one, two]) {
+    const again = await ByteClient.connect(node.port, kept);
+    expect(again.connack.sessionPresent).toBe(true);
+    await again[Symbol.asyncDispose]();
+  }
+  expect(await changes()).toEqual(before);
+
+  for (const node of nodes.all) {
+    const series = await seriesOf(node, '');
+    // The same on all nodes, and nothing that none of them knows.
+    expect(series.get('mqtt_retained_messages')).toBe(2);
+    expect(series.get('shoal_routes{kind="persistent"}')).toBe(1);
+    expect(series.has('mqtt_sessions{state="offline"}')).toBe(false);
+    expect(series.has('mqtt_queued_messages')).toBe(false);
+    expect(series.get('shoal_cluster_nodes{state="serving"}')).toBe(3);
+    expect(series.get('shoal_suspended')).toBe(0);
+    expect(series.get('shoal_route_lag_seconds')).toBeLessThan(5);
+    const peers = [...series].filter(([name]) => name.startsWith('shoal_peer_connected'));
+    expect(peers.map(([, links]) => links)).toEqual([2, 2]);
+    expect(
+      series.get('shoal_store_operation_duration_seconds_count{operation="renew-lease"}'),
+    ).toBeGreaterThan(0);
+  }
+  expect((await seriesOf(two, 'shoal_routes{')).get('shoal_routes{kind="clean"}')).toBe(1);
+  expect((await seriesOf(three, 'shoal_routes{')).get('shoal_routes{kind="elsewhere"}')).toBe(1);
+  await until(async () => ((await seriesOf(three, '')).get('mqtt_retained_bytes') ?? 0) > 0);
+}, 60_000);

@@ -1,9 +1,9 @@
+import { X509Certificate } from 'node:crypto';
 import { Cluster } from '@shoalmq/cluster';
 import type { ClusterHealth, ClusterReport, ClusterStatus, LinkSecurity } from '@shoalmq/cluster';
 import { noPeers } from '@shoalmq/core';
 import type { Clock, Node, NodeDescriptor, Peers, Random, StateStore } from '@shoalmq/core';
 import { createMemoryStore } from '@shoalmq/store-memory';
-import type { MemoryStoreSizes } from '@shoalmq/store-memory';
 import { RedisClusterState, RedisConnection, RedisStore } from '@shoalmq/store-redis';
 import type { RedisOptions } from '@shoalmq/store-redis';
 import { readPemFiles } from './config/pem-files.ts';
@@ -11,6 +11,8 @@ import { parseRedisUrl } from './config/redis-url.ts';
 import type { Config } from './config/schema.ts';
 import { MEMORY_FACTS, RedisFacts } from './store-facts.ts';
 import type { StoreFacts } from './store-facts.ts';
+import type { ClusterMetrics } from './telemetry/cluster-metrics.ts';
+import type { NodeLevels } from './telemetry/metrics.ts';
 import { VERSION } from './version.ts';
 
 /** Where a node keeps its state, and whom it shares it with. */
@@ -24,7 +26,9 @@ export interface Backing {
   storeUp(): boolean;
   /** How the store is set up; never rejects. */
   storeFacts(): Promise<StoreFacts>;
-  sizes(node: Node): Omit<MemoryStoreSizes, 'willsPending'>;
+  sizes(node: Node): StoreSizes;
+  /** `undefined`: there is no cluster. */
+  metrics(): ClusterMetrics | undefined;
   /** Every node that has a lease, as this one knows it; none when there is no cluster. */
   nodes(): readonly NodeDescriptor[];
   /** The cluster as this node sees it; `undefined`: there is none, and none to join. */
@@ -34,6 +38,17 @@ export interface Backing {
   /** Leaves the cluster and lets go of the store; once the connections are closed. */
   leave(): Promise<void>;
 }
+
+/** What a node can count without asking. `undefined`: not that. */
+export type StoreSizes = Pick<
+  NodeLevels,
+  | 'sessionsConnected'
+  | 'sessionsOffline'
+  | 'retainedMessages'
+  | 'retainedBytes'
+  | 'queuedMessages'
+  | 'queuedBytes'
+>;
 
 /** The memory of this process, or Redis when there is a cluster to join. */
 export function createBacking(
@@ -103,6 +118,7 @@ function memoryBacking(
     storeUp: () => true,
     storeFacts: () => Promise.resolve(MEMORY_FACTS),
     sizes: () => store.sizes(),
+    metrics: () => undefined,
     nodes: () => [],
     clusterStatus: () => undefined,
     announceDrain: () => Promise.resolve(),
@@ -124,6 +140,8 @@ function clusterBacking(
   },
 ): Backing {
   const facts = new RedisFacts(redis);
+  const certificateExpirySeconds =
+    security.tls && Date.parse(new X509Certificate(security.tls.cert).validTo) / 1_000;
   const store = new RedisStore({ redis, limits, clock, random });
   // A message and what goes with it must fit into one item.
   const itemBytesMax = Math.max(16_777_216, limits.packetBytesMax + 1_048_576);
@@ -150,14 +168,20 @@ function clusterBacking(
     health: () => cluster.health(),
     storeUp: () => redis.status.state === 'up',
     storeFacts: () => facts.read(),
-    // Those of the whole cluster are not counted yet: what belongs to this node is.
+    // Sessions and queues are keys of Redis that no node has a list of: to count them would take a scan.
     sizes: (node) => ({
       sessionsConnected: node.connections.size,
-      sessionsOffline: 0,
-      retainedMessages: 0,
-      retainedBytes: 0,
-      queuedMessages: 0,
-      queuedBytes: 0,
+      sessionsOffline: undefined,
+      retainedMessages: node.retained.size - node.retainedMessages.localCount,
+      retainedBytes: store.retainedBytes,
+      queuedMessages: undefined,
+      queuedBytes: undefined,
+    }),
+    metrics: () => ({
+      status: cluster.status(),
+      counters: cluster.counters,
+      store: redis.metrics,
+      certificateExpirySeconds,
     }),
     nodes: () => cluster.nodes,
     clusterStatus: () => cluster.status(),

@@ -121,6 +121,7 @@ export async function startBrokerProcess(
   parts.metrics = createMetrics({
     counters: started.counters,
     levels: () => started.levels(),
+    cluster: () => started.clusterMetrics(),
     version: VERSION,
     commit: '',
     configHash: configHash(config),

@@ -32,6 +32,7 @@ import { Drain } from './drain.ts';
 import type { DrainOptions } from './drain.ts';
 import { ListenError, isListenFailure } from './listen-error.ts';
 import type { StoreFacts } from './store-facts.ts';
+import type { ClusterMetrics } from './telemetry/cluster-metrics.ts';
 import type { NodeLevels, NodeState } from './telemetry/metrics.ts';
 
 /** What a program that embeds the broker may decide and hear about. */
@@ -99,6 +100,8 @@ export interface Broker {
   levels(): NodeLevels;
   /** Whether clients should be sent here, and what is wrong. A single node is always ready. */
   health(): ClusterHealth;
+  /** Counters and states of the cluster, at hand; `undefined`: there is none. */
+  clusterMetrics(): ClusterMetrics | undefined;
   /** The cluster as this node sees it; of a node that is alone, that node. Never rejects. */
   clusterOverview(): Promise<ClusterOverview>;
   /** Where a message published here would go now; nothing is sent. Lists have at most `listMax` entries. */
@@ -220,18 +223,19 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
     counters,
     levels: () => {
       const sizes = backing.sizes(node);
+      const routes = node.routeCounts();
       const state = closing === undefined && drain === undefined ? 'serving' : 'draining';
       return {
         sessionsConnected: sizes.sessionsConnected,
         sessionsOffline: sizes.sessionsOffline,
-        subscriptions: node.table.size,
+        subscriptions: routes.clean + routes.persistent,
         sharedGroups: node.table.groups,
         retainedMessages: sizes.retainedMessages,
         retainedBytes: sizes.retainedBytes,
         inflightMessages: counters.inflightMessages,
         queuedMessages: sizes.queuedMessages,
         queuedBytes: sizes.queuedBytes,
-        routes: node.routeCounts(),
+        routes,
         state,
         nodes: nodesByState(backing, state),
         drainRemaining: drain?.remaining ?? 0,
@@ -239,6 +243,7 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
       };
     },
     health: () => backing.health(),
+    clusterMetrics: () => backing.metrics(),
     clusterOverview: () => clusterOverview(node, backing),
     explain: (message, listMax) =>
       routeOverview(node, message, { listMax, storeUp: backing.storeUp() }),

@@ -7,4 +7,5 @@ export type {
   PublishedMessage,
 } from './create-broker.ts';
 export type { ClusterOverview, NodeOverview, RouteOverview } from './cluster-overview.ts';
+export type { ClusterMetrics } from './telemetry/cluster-metrics.ts';
 export type { StoreFacts } from './store-facts.ts';

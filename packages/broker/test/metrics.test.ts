@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
 import { CLOSE_REASONS, Counters } from '@shoalmq/core';
+import { ClusterCounters } from '@shoalmq/cluster';
+import { RedisMetrics } from '@shoalmq/store-redis';
+import type { ClusterMetrics } from '../src/telemetry/cluster-metrics.ts';
 import { createMetrics } from '../src/telemetry/metrics.ts';
 import type { NodeLevels } from '../src/telemetry/metrics.ts';
 import { metricsDocument } from '../src/telemetry/metrics-document.ts';
@@ -15,7 +18,7 @@ const levels: NodeLevels = {
   inflightMessages: 9,
   queuedMessages: 10,
   queuedBytes: 11,
-  routes: { clean: 11, persistent: 12 },
+  routes: { clean: 11, elsewhere: 13, persistent: 12 },
   state: 'serving',
   nodes: { joining: 0, serving: 1, draining: 0 },
   drainRemaining: 2,
@@ -120,4 +123,86 @@ test('every reason for which a connection ends has its series from the start', a
   for (const reason of CLOSE_REASONS) {
     expect(lines).toContain(`mqtt_connections_closed_total{reason="${reason}"} 0`);
   }
+});
+
+function clusterOf(peers: number): ClusterMetrics {
+  const counters = new ClusterCounters();
+  counters.forwardsReceived = 5;
+  counters.forwardsUnwanted = 1;
+  counters.factsApplied = 7;
+  counters.refused('handshake_failed');
+  const store = new RedisMetrics();
+  store.observe('claim-session', 1.5);
+  store.failed('claim-session');
+  const node = { incarnation: 'i', address: 'h:1', version: '0.1.0', state: 'serving' } as const;
+  const links = Array.from({ length: peers }, (_, index) => ({
+    ...{ ...node, id: `n${String(index + 2)}` },
+    link: {
+      state: 'up' as const,
+      ...{ heard: true, bufferedBytes: 9, waiting: 8 },
+      counters: {
+        ...{ itemsSent: 1, framesSent: 2, bytesSent: 3, itemsDropped: 4, itemsLate: 5 },
+        ...{ itemsMissed: 6, resets: 7 },
+      },
+    },
+  }));
+  const self = { ...node, id: 'n1', link: undefined };
+  return {
+    status: {
+      ...{ nodes: [self, ...links], dead: [], valid: true, generation: 'g', routeLagMs: 250 },
+    },
+    counters,
+    store,
+    certificateExpirySeconds: 1_800_000_000,
+  };
+}
+
+async function scrapeCluster(cluster: ClusterMetrics, over: Partial<NodeLevels> = {}) {
+  const metrics = createMetrics({
+    ...{ counters: new Counters(), version: '0.1.0', commit: '', configHash: '' },
+    levels: () => ({ ...levels, ...over }),
+    cluster: () => cluster,
+  });
+  return (await metrics.text()).split('\n');
+}
+
+test('a node of a cluster tells of its links, of what it forwards, of routes and of Redis', async () => {
+  const lines = await scrapeCluster(clusterOf(1));
+  for (const line of [
+    'shoal_suspended 0',
+    'shoal_route_lag_seconds 0.25',
+    'shoal_routes{kind="elsewhere"} 13',
+    'shoal_route_changes_total{direction="applied"} 7',
+    'shoal_forwarded_messages_total{direction="received",result="wanted"} 4',
+    'shoal_forwarded_messages_total{direction="received",result="unwanted"} 1',
+    'shoal_peer_refused_total{reason="handshake_failed"} 1',
+    'shoal_peer_connected{peer="n2"} 2',
+    'shoal_peer_unacknowledged_bytes{peer="n2"} 9',
+    'shoal_peer_unacknowledged_items{peer="n2"} 8',
+    'shoal_peer_lost_items_total{peer="n2",reason="late"} 5',
+    'shoal_store_operation_duration_seconds_bucket{operation="claim-session",le="0.0025"} 1',
+    'shoal_store_failed_calls_total{operation="claim-session"} 1',
+    'shoal_tls_certificate_expiry_timestamp_seconds{listener="peer"} 1800000000',
+  ]) {
+    expect(lines).toContain(line);
+  }
+});
+
+test('what no node of a cluster counts has no series, rather than 0', async () => {
+  const lines = await scrapeCluster(clusterOf(0), {
+    ...{ sessionsOffline: undefined, queuedMessages: undefined, queuedBytes: undefined },
+    retainedBytes: undefined,
+  });
+  const series = lines.filter((line) => /^(mqtt_sessions|mqtt_queued|mqtt_retained)/.test(line));
+  expect(series).toEqual(['mqtt_sessions{state="connected"} 3', 'mqtt_retained_messages 7']);
+});
+
+test('a node of a large cluster has fewer than 1,500 series', async () => {
+  const cluster = clusterOf(256);
+  for (let index = 0; index < 32; index++) {
+    cluster.store.observe(`operation-${String(index)}`, 1);
+    cluster.store.failed(`operation-${String(index)}`);
+  }
+  const lines = await scrapeCluster(cluster);
+  expect(lines.filter((line) => line !== '' && !line.startsWith('#')).length).toBeLessThan(1_500);
 });

@@ -88,3 +88,14 @@ test('a burst fades by 1/e in a period', () => {
   const burst = averages.update(1_000, 1)['1min'];
   expect(averages.update(1_000, 60)['1min'] / burst).toBeCloseTo(1 / Math.E, 6);
 });
+
+test('what nobody counts has no topic', () => {
+  const unknown = { sessionsOffline: undefined, queuedMessages: undefined, queuedBytes: undefined };
+  const topics = new SysTree('0.1.0', 0).update(1_000, new Counters(), { ...levels, ...unknown });
+  const names = topics.map(([topic]) => topic.slice('$SYS/broker/'.length));
+  expect(names).toContain('clients/connected');
+  expect(names).toContain('retained messages/count');
+  expect(names).not.toEqual(
+    expect.arrayContaining([expect.stringMatching(/^(clients\/(disconnected|total)|.*stor.*)$/)]),
+  );
+});

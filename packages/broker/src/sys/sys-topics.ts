@@ -10,16 +10,16 @@ export interface SysSnapshot {
   readonly version: string;
   readonly uptimeSeconds: number;
   readonly clientsConnected: number;
-  /** Persistent sessions without a connection. */
-  readonly clientsDisconnected: number;
+  /** Persistent sessions without a connection; `undefined`, like the others that may be: nobody counts them. */
+  readonly clientsDisconnected: number | undefined;
   /** Most clients that were connected at one time. */
   readonly clientsMaximum: number;
   readonly clientsExpired: number;
   readonly subscriptions: number;
   readonly sharedSubscriptions: number;
   readonly retainedMessages: number;
-  readonly storedMessages: number;
-  readonly storedBytes: number;
+  readonly storedMessages: number | undefined;
+  readonly storedBytes: number | undefined;
   readonly totals: SysTotals;
   readonly load: Readonly<Record<LoadName, Readonly<Record<LoadPeriod, number>>>>;
 }
@@ -53,15 +53,18 @@ const LOADS = {
 } as const satisfies Record<string, keyof SysTotals>;
 export type LoadName = keyof typeof LOADS;
 
-/** The topics under `$SYS/broker`, by the names Mosquitto gave them, with their payloads as text. */
+/**
+ * The topics under `$SYS/broker`, by the names Mosquitto gave them, with their payloads as text. There are none for what
+ * is not known.
+ */
 export function sysTopics(snapshot: SysSnapshot): [topic: string, payload: string][] {
   const { totals, load } = snapshot;
-  const values: [string, string | number][] = [
+  const values: [string, string | number | undefined][] = [
     ['version', snapshot.version],
     ['uptime', `${Math.floor(snapshot.uptimeSeconds)} seconds`],
     ['clients/connected', snapshot.clientsConnected],
     ['clients/disconnected', snapshot.clientsDisconnected],
-    ['clients/total', snapshot.clientsConnected + snapshot.clientsDisconnected],
+    ['clients/total', sumOf(snapshot.clientsConnected, snapshot.clientsDisconnected)],
     ['clients/maximum', snapshot.clientsMaximum],
     ['clients/expired', snapshot.clientsExpired],
     ['messages/received', totals.messagesReceived],
@@ -85,7 +88,9 @@ export function sysTopics(snapshot: SysSnapshot): [topic: string, payload: strin
       values.push([`load/${name}/${period}`, rate.toFixed(2)]);
     }
   }
-  return values.map(([name, value]) => [`$SYS/broker/${name}`, String(value)]);
+  return values.flatMap(([name, value]): [string, string][] =>
+    value === undefined ? [] : [[`$SYS/broker/${name}`, String(value)]],
+  );
 }
 
 /**
@@ -135,8 +140,8 @@ export class SysTree {
       subscriptions: levels.subscriptions,
       sharedSubscriptions: levels.sharedGroups,
       retainedMessages: levels.retainedMessages,
-      storedMessages: levels.retainedMessages + levels.queuedMessages,
-      storedBytes: levels.retainedBytes + levels.queuedBytes,
+      storedMessages: sumOf(levels.retainedMessages, levels.queuedMessages),
+      storedBytes: sumOf(levels.retainedBytes, levels.queuedBytes),
       totals,
       load,
     });
@@ -185,6 +190,11 @@ export function sysTotals(counters: Counters): SysTotals {
     sockets,
     connections,
   };
+}
+
+/** `undefined` when one of them is. */
+function sumOf(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || other === undefined ? undefined : one + other;
 }
 
 function sum(values: readonly number[]): number {

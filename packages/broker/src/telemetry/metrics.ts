@@ -7,9 +7,13 @@ import {
   STORE_OPERATIONS,
   WILL_CAUSES,
 } from '@shoalmq/core';
-import type { Counters, Histogram } from '@shoalmq/core';
+import type { Counters } from '@shoalmq/core';
 import { Gauge, Registry, collectDefaultMetrics } from 'prom-client';
 import type { Metric } from 'prom-client';
+import { CLUSTER_DECLARATIONS } from './cluster-metrics.ts';
+import type { ClusterMetrics } from './cluster-metrics.ts';
+import { histogram, perName, single } from './declaration.ts';
+import type { Declaration, Sample } from './declaration.ts';
 
 /**
  * Every metric of a node. The broker counts in plain numbers (`Counters` of the core); they are read here when
@@ -20,20 +24,25 @@ import type { Metric } from 'prom-client';
 /** Levels of a node, asked for at each scrape: every field must be at hand without counting anything. */
 export interface NodeLevels {
   readonly sessionsConnected: number;
-  /** Persistent sessions without a connection. */
-  readonly sessionsOffline: number;
+  /** Persistent sessions without a connection; `undefined` in a cluster: nobody counts them. */
+  readonly sessionsOffline: number | undefined;
   readonly subscriptions: number;
   readonly sharedGroups: number;
   readonly retainedMessages: number;
-  readonly retainedBytes: number;
+  /** `undefined`: not known yet. */
+  readonly retainedBytes: number | undefined;
   /** QoS 1 and 2 messages sent to clients and not yet acknowledged. */
   readonly inflightMessages: number;
-  /** Messages in queues of sessions, sent or not. */
-  readonly queuedMessages: number;
+  /** Messages in queues of sessions, sent or not; `undefined` in a cluster: nobody counts them. */
+  readonly queuedMessages: number | undefined;
   /** Bytes of their payloads. */
-  readonly queuedBytes: number;
-  /** Entries of the route table: filters of clean sessions, by node, and of persistent sessions. */
-  readonly routes: { readonly clean: number; readonly persistent: number };
+  readonly queuedBytes: number | undefined;
+  /** Entries of the route table: to clean sessions here, to other nodes for theirs, and to persistent sessions. */
+  readonly routes: {
+    readonly clean: number;
+    readonly elsewhere: number;
+    readonly persistent: number;
+  };
   readonly state: NodeState;
   /** Nodes of the cluster by state, this one included. */
   readonly nodes: Readonly<Record<NodeState, number>>;
@@ -49,6 +58,8 @@ export type NodeState = (typeof NODE_STATES)[number];
 export interface MetricsSource {
   readonly counters: Counters;
   levels(): NodeLevels;
+  /** Of a node in a cluster. */
+  cluster?(): ClusterMetrics | undefined;
   readonly version: string;
   /** Commit that the build was made from; '' when unknown. */
   readonly commit: string;
@@ -66,23 +77,6 @@ export interface Metrics {
 export function createMetrics(source: MetricsSource): Metrics {
   const registry = createRegistry(source);
   return { contentType: registry.contentType, text: () => registry.metrics() };
-}
-
-type Labels = Readonly<Record<string, string | number>>;
-
-/** One line of a scrape; `suffix` is that of a histogram's series. */
-interface Sample {
-  readonly labels: Labels;
-  readonly value: number;
-  readonly suffix?: '_bucket' | '_sum' | '_count';
-}
-
-interface Declaration {
-  readonly name: string;
-  readonly help: string;
-  readonly type: 'counter' | 'gauge' | 'histogram';
-  readonly labels: readonly string[];
-  read(source: MetricsSource): Sample[];
 }
 
 const PACKET_TYPES = [
@@ -256,14 +250,16 @@ const DECLARATIONS: readonly Declaration[] = [
   },
   {
     name: 'mqtt_sessions',
-    help: 'Sessions of connected clients, and persistent sessions without a connection.',
+    help: 'Sessions of clients connected to this node, and (not in a cluster, where no node counts them) persistent sessions without a connection.',
     type: 'gauge',
     labels: ['state'],
     read: (source) => {
       const { sessionsConnected, sessionsOffline } = source.levels();
       return [
         { labels: { state: 'connected' }, value: sessionsConnected },
-        { labels: { state: 'offline' }, value: sessionsOffline },
+        ...(sessionsOffline === undefined
+          ? []
+          : [{ labels: { state: 'offline' }, value: sessionsOffline }]),
       ];
     },
   },
@@ -274,17 +270,41 @@ const DECLARATIONS: readonly Declaration[] = [
     labels: ['event'],
     read: ({ counters }) => perName('event', SESSION_EVENTS, counters.sessionEvents),
   },
-  level('mqtt_subscriptions', 'Subscriptions of all sessions.', (of) => of.subscriptions),
-  level('mqtt_shared_groups', 'Groups of shared subscriptions.', (of) => of.sharedGroups),
-  level('mqtt_retained_messages', 'Retained messages.', (of) => of.retainedMessages),
-  level('mqtt_retained_bytes', 'Bytes of all retained messages.', (of) => of.retainedBytes),
+  level(
+    'mqtt_subscriptions',
+    'Subscriptions of clean sessions of this node, and of all persistent sessions.',
+    (of) => of.subscriptions,
+  ),
+  level(
+    'mqtt_shared_groups',
+    'Groups of shared subscriptions, in a cluster of all nodes.',
+    (of) => of.sharedGroups,
+  ),
+  level(
+    'mqtt_retained_messages',
+    'Retained messages, without those of $SYS; in a cluster of all nodes.',
+    (of) => of.retainedMessages,
+  ),
+  level(
+    'mqtt_retained_bytes',
+    'Bytes of all retained messages; in a cluster as Redis told some seconds ago.',
+    (of) => of.retainedBytes,
+  ),
   level(
     'mqtt_inflight_messages',
     'QoS 1 and 2 messages sent to clients and not yet acknowledged.',
     (of) => of.inflightMessages,
   ),
-  level('mqtt_queued_messages', 'Messages in the queues of sessions.', (of) => of.queuedMessages),
-  level('mqtt_queued_bytes', 'Bytes of payload in the queues of sessions.', (of) => of.queuedBytes),
+  level(
+    'mqtt_queued_messages',
+    'Messages in the queues of sessions; not in a cluster, where no node counts them.',
+    (of) => of.queuedMessages,
+  ),
+  level(
+    'mqtt_queued_bytes',
+    'Bytes of payload in the queues of sessions; not in a cluster.',
+    (of) => of.queuedBytes,
+  ),
   {
     name: 'mqtt_wills_published_total',
     help: 'Wills published, by what made them due.',
@@ -319,13 +339,14 @@ const DECLARATIONS: readonly Declaration[] = [
   },
   {
     name: 'shoal_routes',
-    help: 'Entries of the route table.',
+    help: 'Entries of the route table: to clean sessions here, to other nodes for their clean sessions, to persistent sessions.',
     type: 'gauge',
     labels: ['kind'],
     read: (source) => {
-      const { clean, persistent } = source.levels().routes;
+      const { clean, elsewhere, persistent } = source.levels().routes;
       return [
         { labels: { kind: 'clean' }, value: clean },
+        { labels: { kind: 'elsewhere' }, value: elsewhere },
         { labels: { kind: 'persistent' }, value: persistent },
       ];
     },
@@ -338,6 +359,7 @@ const DECLARATIONS: readonly Declaration[] = [
     labels: ['operation'],
     read: ({ counters }) => perName('operation', STORE_OPERATIONS, counters.storeErrors),
   },
+  ...CLUSTER_DECLARATIONS,
   {
     name: 'shoal_build_info',
     help: 'Always 1; what is running.',
@@ -445,20 +467,18 @@ function processMetrics(): readonly Metric[] {
   return metricsOfProcess;
 }
 
-function level(name: string, help: string, read: (levels: NodeLevels) => number): Declaration {
-  return { name, help, type: 'gauge', labels: [], read: (source) => single(read(source.levels())) };
-}
-
-function single(value: number): Sample[] {
-  return [{ labels: {}, value }];
-}
-
-function perName<Name extends string>(
-  label: string,
-  names: readonly Name[],
-  values: Readonly<Record<Name, number>>,
-): Sample[] {
-  return names.map((name) => ({ labels: { [label]: name }, value: values[name] }));
+function level(
+  name: string,
+  help: string,
+  read: (levels: NodeLevels) => number | undefined,
+): Declaration {
+  return {
+    ...{ name, help, type: 'gauge', labels: [] },
+    read: (source) => {
+      const value = read(source.levels());
+      return value === undefined ? [] : single(value);
+    },
+  };
 }
 
 function perListener(
@@ -477,18 +497,4 @@ function perPacketType(counts: readonly number[]): Sample[] {
 
 function perQos(counts: readonly number[]): Sample[] {
   return [0, 1, 2].map((qos) => ({ labels: { qos }, value: counts[qos]! }));
-}
-
-function histogram(labels: Labels, { boundsMs, counts, sumMs }: Histogram): Sample[] {
-  let total = 0;
-  const buckets: Sample[] = [...boundsMs, Infinity].map((boundMs, index) => {
-    total += counts[index]!;
-    const le = boundMs === Infinity ? '+Inf' : boundMs / 1000;
-    return { labels: { ...labels, le }, value: total, suffix: '_bucket' };
-  });
-  return [
-    ...buckets,
-    { labels, value: sumMs / 1000, suffix: '_sum' },
-    { labels, value: total, suffix: '_count' },
-  ];
 }
