@@ -96,6 +96,7 @@ export class Redis {
     return {
       durability: 'primary',
       claim: (request) => of(request).call('claim', () => store.claim(request)),
+      restore: (request) => of(request).call('restore', () => store.restore(request)),
       release: (request) =>
         of(request).call('release', () => store.release(request), { first: true }),
       takeDue: (limit) => laneOf('').call('takeDue', () => store.takeDue(limit)),

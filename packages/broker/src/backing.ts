@@ -5,7 +5,7 @@ import { noPeers } from '@shoalmq/core';
 import type { Clock, Node, NodeDescriptor, Peers, Random, StateStore } from '@shoalmq/core';
 import { createMemoryStore } from '@shoalmq/store-memory';
 import { RedisClusterState, RedisConnection, RedisStore } from '@shoalmq/store-redis';
-import type { RedisOptions } from '@shoalmq/store-redis';
+import type { Contents, RedisOptions } from '@shoalmq/store-redis';
 import { readPemFiles } from './config/pem-files.ts';
 import { parseRedisUrl } from './config/redis-url.ts';
 import type { Config } from './config/schema.ts';
@@ -142,7 +142,13 @@ function clusterBacking(
   const facts = new RedisFacts(redis);
   const certificateExpirySeconds =
     security.tls && Date.parse(new X509Certificate(security.tls.cert).validTo) / 1_000;
-  const store = new RedisStore({ redis, limits, clock, random });
+  const contents: Contents = {
+    get generation() {
+      return cluster.contents.generation;
+    },
+    confirm: () => cluster.contents.confirm(),
+  };
+  const store = new RedisStore({ redis, limits, clock, random, contents });
   // A message and what goes with it must fit into one item.
   const itemBytesMax = Math.max(16_777_216, limits.packetBytesMax + 1_048_576);
   const cluster = new Cluster({

@@ -216,7 +216,13 @@ function logReport(logger: Logger, report: NodeReport | ClusterReport): void {
       logger.warn(report, 'the lease of this node may have ended');
       return;
     case 'cluster.state_replaced':
-      logger.warn(report, 'Redis was replaced or rolled back: routes are written again');
+      logger.warn(
+        report,
+        'Redis was replaced or rolled back: what this node knows is written again',
+      );
+      return;
+    case 'cluster.retained_lost':
+      logger.error(report, 'retained messages are lost with what Redis held');
       return;
     case 'cluster.state_failed':
       logger.warn(report, 'the state of the cluster could not be reached');

@@ -79,6 +79,10 @@ export interface ClusterHealth {
 
 /** Milliseconds between looks at whether those who wait for validity may go on. */
 const VALIDITY_POLL_MS = 20;
+/** Milliseconds between renewals while it is not known whether all nodes have told a replaced store what they know. */
+const RESTORE_POLL_MS = 100;
+/** Sessions that are looked up at a time to find out which retained messages a replaced store still has. */
+const RETAINED_PER_READ = 500;
 /** Milliseconds between looks at what a peer would have told that cannot reach this node. */
 const SILENCE_POLL_MS = 2_000;
 /** Connections whose owner is asked for in one turn of the event loop. */
@@ -97,6 +101,13 @@ const ANSWER_SLACK_MS = 1_000;
 export class Cluster {
   readonly peers: Peers;
   readonly counters = new ClusterCounters();
+  /** What the store can ask when it answers as if it had lost something. */
+  readonly contents: {
+    /** Names the contents of the store, once every node has written again what it answers for. */
+    readonly generation: string;
+    /** Resolves when it has been looked at anew whether the store was replaced, and if so, when it is whole again. */
+    confirm(): Promise<void>;
+  };
   /** Resolves when this node knows all routes and every living node knows it. */
   readonly serving: Promise<void>;
   readonly #options: MemberOptions;
@@ -116,6 +127,13 @@ export class Cluster {
       this.#serve = resolve;
     });
     const valid = (): boolean => this.#joined.valid;
+    const contents = (): string => this.#member?.contents ?? '';
+    this.contents = {
+      get generation() {
+        return contents();
+      },
+      confirm: () => this.#member?.confirmContents() ?? Promise.resolve(),
+    };
     const term = (): number => this.#joined.term;
     this.peers = {
       alone: false,
@@ -240,6 +258,15 @@ class Member {
   /** Lives of nodes that have had a link to here. */
   readonly #heardBefore = new Set<string>();
   #generation: string | undefined;
+  /** The generation for which this node has told the store what it knows. */
+  #restoredFor: string | undefined;
+  /** The generation for which all nodes have. */
+  contents = '';
+  /** The store was replaced: until then nodes are waited for that have not told it what they know. */
+  #restoreUntilMs: number | undefined;
+  #restoreTimer: NodeJS.Timeout | undefined;
+  #renewals = 0;
+  readonly #contentsWaiters: (() => void)[] = [];
   /** What the others said of themselves with their last renewal, by name. */
   #seen: ReadonlyMap<string, NodeDescriptor> = new Map();
   #dead: readonly NodeIdentity[] = [];
@@ -291,6 +318,7 @@ class Member {
       clock,
       pollMs: times.pollMs,
       report,
+      keepRetained: (listed) => this.#keepRetained(listed),
     });
     this.#local = new LocalSubscriptions(this.#self, (changes) => this.#writer.write(changes));
     this.#membership = new Membership(
@@ -342,6 +370,7 @@ class Member {
     return (
       this.#membership.valid &&
       this.#unanswered === 0 &&
+      this.#restoreUntilMs === undefined &&
       !this.#rejoining &&
       this.#options.clock.monotonicMs() < this.#replica.currentAtMs + leaseMs
     );
@@ -390,6 +419,7 @@ class Member {
       address: `${advertisedHost ?? host}:${advertisedPort ?? this.port}`,
       version,
       connections: this.#node.connections.size,
+      ...(this.#restoredFor === undefined ? {} : { generation: this.#restoredFor }),
       routeLagMs: this.#routeLagMs,
     };
   }
@@ -409,7 +439,9 @@ class Member {
     }
     this.#stopped = true;
     clearTimeout(this.#replaceTimer);
+    clearTimeout(this.#restoreTimer);
     clearTimeout(this.#validTimer);
+    for (const resolve of this.#contentsWaiters.splice(0)) resolve();
     this.retries.close();
     this.#writer.close();
     this.#replica.close();
@@ -518,6 +550,8 @@ class Member {
     const { report, clock } = this.#options;
     const replaced = this.#generation !== undefined && this.#generation !== view.generation;
     this.#generation = view.generation;
+    this.#restoredFor ??= view.generation;
+    this.#renewals += 1;
     this.#seen = new Map(view.nodes.map((descriptor) => [nodeName(descriptor), descriptor]));
     this.#dead = view.dead;
     this.nodes = view.nodes;
@@ -532,9 +566,11 @@ class Member {
     if (lapsed || replaced) {
       this.#announceAgain();
       this.#node.forgetSeen();
-      this.#revalidate({ waited: true });
+      if (replaced) void this.#restore(view.generation);
+      else this.#revalidate({ waited: true });
     }
     if (replaced) this.#reload();
+    this.#noteRestored(view);
     this.#lookAround();
     if (lapsed) report({ event: 'cluster.resumed' });
     this.#reachability.see(this.#peers, clock.monotonicMs());
@@ -736,6 +772,89 @@ class Member {
     return deadlineMs - 2 * keepAliveMs;
   }
 
+  /** The store may have lost what it knew of the connections of this node. */
+  async #restore(generation: string): Promise<void> {
+    this.#restoreUntilMs = this.#options.clock.monotonicMs() + this.#times.leaseMs;
+    for (const connection of [...this.#node.opening.values()]) connection.takenOver();
+    const connections = [...this.#node.connections.values()];
+    while (connections.length > 0 && !this.#stopped) {
+      const some = connections.splice(-OWNERS_PER_TURN);
+      await Promise.all(some.map((connection) => connection.restore()));
+    }
+    if (this.#stopped || this.#generation !== generation) return;
+    this.#restoredFor = generation;
+    await this.#membership.renew();
+  }
+
+  /** Goes on once every node has told a replaced store what it knows, or has had a lease time to come back. */
+  #noteRestored(view: View): void {
+    if (this.#restoreUntilMs === undefined) {
+      this.contents = view.generation;
+      return;
+    }
+    clearTimeout(this.#restoreTimer);
+    const waiting = this.#options.clock.monotonicMs() < this.#restoreUntilMs;
+    const whole =
+      this.#restoredFor === view.generation && !(waiting && this.#someoneRestores(view));
+    if (!whole) {
+      this.#restoreTimer = setTimeout(() => void this.#membership.renew(), RESTORE_POLL_MS);
+      return;
+    }
+    this.#restoreUntilMs = undefined;
+    this.contents = view.generation;
+    // What was found out about sessions that were not there yet means nothing.
+    this.#node.forgetSeen();
+    this.#node.recheckQueues();
+    for (const resolve of this.#contentsWaiters.splice(0)) resolve();
+  }
+
+  #someoneRestores(view: View): boolean {
+    const restored = new Set<string>();
+    for (const node of view.nodes) {
+      const { generation = view.generation } = node;
+      if (generation !== view.generation) return true;
+      restored.add(nodeName(node));
+    }
+    return [...this.#peers.keys()].some((name) => !restored.has(name));
+  }
+
+  /** See `Cluster.contents`. */
+  async confirmContents(): Promise<void> {
+    const before = this.#renewals;
+    while (this.#renewals === before && !this.#stopped) {
+      await this.#membership.renew();
+      // Failed: the store is away.
+      if (this.#renewals === before) await delay(VALIDITY_POLL_MS);
+    }
+    if (this.#restoreUntilMs === undefined || this.#stopped) return;
+    await new Promise<void>((resolve) => {
+      this.#contentsWaiters.push(resolve);
+    });
+  }
+
+  /**
+   * The store has lost the names of retained messages, and perhaps the messages. `listed`: the names that it has.
+   * Returns the others whose message is there; they are announced again.
+   */
+  async #keepRetained(listed: ReadonlySet<string>): Promise<readonly string[]> {
+    const { store, report } = this.#options;
+    const unlisted = [...this.#node.facts.retainedTopics()].filter((topic) => !listed.has(topic));
+    const there: string[] = [];
+    for (let from = 0; from < unlisted.length; from += RETAINED_PER_READ) {
+      const messages = await store.readRetained(unlisted.slice(from, from + RETAINED_PER_READ));
+      for (const { topic } of messages) there.push(topic.name);
+    }
+    void this.#writer.write(
+      there.map((filter) => ({ change: 'add', fact: { kind: 'retained', filter } })),
+    );
+    const lost = unlisted.length - there.length;
+    if (lost > 0) {
+      this.#node.counters.retainedLost += lost;
+      report({ event: 'cluster.retained_lost', topics: lost });
+    }
+    return there;
+  }
+
   /** The store was replaced: each node writes again what it answers for, and what nobody wrote is gone in the end. */
   #reload(): void {
     this.#options.report({ event: 'cluster.state_replaced' });
@@ -842,6 +961,10 @@ async function within(timeoutMs: number, work: Promise<unknown>): Promise<boolea
   const done = await Promise.race([work.then(() => true), timeout]);
   clearTimeout(timer);
   return done;
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 function defer(callback: () => void): void {

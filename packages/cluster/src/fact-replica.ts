@@ -21,6 +21,8 @@ export interface FactReplicaParts {
   /** Milliseconds between two looks at the logs when nobody says that there is something. */
   readonly pollMs: number;
   readonly report: Reporter;
+  /** The topics that the tables know as retained, beside those listed, and that have a message all the same. */
+  readonly keepRetained?: (listed: ReadonlySet<string>) => Promise<readonly string[]>;
 }
 
 interface Waiter {
@@ -202,6 +204,8 @@ export class FactReplica {
       if (how === 'first') this.#positions.set(bucket, position);
     }
     if (how === 'replace') {
+      await this.#keepRetained(loaded);
+      if (this.#closed) return;
       for (const fact of writer.ownFacts()) loaded.push(fact);
       tables.replace(loaded);
     }
@@ -216,6 +220,14 @@ export class FactReplica {
     this.#waiters = this.#waiters.filter((waiter) => !waiters.has(waiter));
     for (const waiter of waiters) waiter.reached();
     this.#tellWaiters();
+  }
+
+  async #keepRetained(facts: SharedFact[]): Promise<void> {
+    const { keepRetained } = this.#parts;
+    if (keepRetained === undefined) return;
+    const listed = new Set<string>();
+    for (const { kind, filter } of facts) if (kind === 'retained') listed.add(filter);
+    for (const filter of await keepRetained(listed)) facts.push({ kind: 'retained', filter });
   }
 
   #tellWaiters(): void {

@@ -8,6 +8,8 @@ export type ClusterReport =
   | { readonly event: 'cluster.replaced'; readonly message: string }
   /** The shared state was replaced or rolled back, and is written again. */
   | { readonly event: 'cluster.state_replaced' }
+  /** The shared state was lost, and these retained messages with it: only their names were known here. */
+  | { readonly event: 'cluster.retained_lost'; readonly topics: number }
   | { readonly event: 'cluster.state_failed'; readonly operation: string; readonly message: string }
   | { readonly event: 'cluster.peer_up'; readonly peerId: string }
   | { readonly event: 'cluster.peer_down'; readonly peerId: string; readonly message: string }

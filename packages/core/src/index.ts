@@ -78,6 +78,7 @@ export type {
   QueueEntry,
   QueuedMessage,
   ReleaseRequest,
+  RestoreRequest,
   SessionIncarnation,
   SessionRef,
   StateStore,

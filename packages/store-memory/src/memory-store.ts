@@ -14,6 +14,7 @@ import type {
   QueueEntry,
   Random,
   ReleaseRequest,
+  RestoreRequest,
   SessionRef,
   StateStore,
   StoredSubscription,
@@ -147,6 +148,10 @@ export class MemoryStore implements StateStore {
     session.assign(request, outcome);
     this.#connected += 1;
     return Promise.resolve(this.#claimed(session, outcome));
+  }
+
+  restore({ clientId, incarnation, token }: RestoreRequest): Promise<FencedResult> {
+    return this.#owned({ clientId, incarnation }, token) === undefined ? FENCED : OK;
   }
 
   release(

@@ -1,4 +1,6 @@
 import type { AppendResult, QueuedMessage } from '@shoalmq/core';
+import { DoubtedAppends, LASTING_CONTENTS } from './contents.ts';
+import type { Contents, DoubtedAppend } from './contents.ts';
 import { RedisCall } from './connection/redis-call.ts';
 import type { RedisReply } from './connection/redis-call.ts';
 import type { QueueLimits } from './queue-room.ts';
@@ -13,20 +15,77 @@ const FAILED: AppendResult = { outcome: 'failed' };
 
 type Done = (result: AppendResult) => void;
 
+/** An append to the queue of a session. */
+export abstract class AppendCall extends RedisCall implements DoubtedAppend {
+  readonly handle: SessionHandle;
+  madeAt = '';
+  protected readonly done: Done;
+  readonly #appends: Appends;
+
+  constructor(handle: SessionHandle, done: Done, appends: Appends) {
+    super(handle.slot, true);
+    this.handle = handle;
+    this.done = done;
+    this.#appends = appends;
+  }
+
+  repeat(): void {
+    this.settled = false;
+    this.#appends.append(this);
+  }
+
+  giveUp(): void {
+    this.done(GONE);
+  }
+
+  protected onGone(): void {
+    this.#appends.onGone(this);
+  }
+}
+
+/** Where appends are sent, in the order of the calls for each session. */
+export class Appends {
+  readonly #send: (call: RedisCall) => void;
+  readonly #contents: Contents;
+
+  constructor(send: (call: RedisCall) => void, contents: Contents) {
+    this.#send = send;
+    this.#contents = contents;
+  }
+
+  append(call: AppendCall): void {
+    call.madeAt = this.#contents.generation;
+    const { doubted } = call.handle;
+    if (doubted === undefined) this.#send(call);
+    else doubted.push(call);
+  }
+
+  /** The session was not there. */
+  onGone(call: AppendCall): void {
+    if (this.#contents === LASTING_CONTENTS) {
+      call.giveUp();
+      return;
+    }
+    const { handle } = call;
+    handle.doubted ??= new DoubtedAppends(this.#contents, () => {
+      handle.doubted = undefined;
+    });
+    handle.doubted.push(call);
+  }
+}
+
 /**
  * Appends with a native XADD: no uid, and no look at the bounds of the queue. NOMKSTREAM and the incarnation in the key
  * make it nothing when the session is gone. A repetition after a lost reply appends again, which QoS 1 allows.
  */
-export class NativeAppend extends RedisCall {
+export class NativeAppend extends AppendCall {
   override readonly name = 'xadd';
   override readonly operation = 'append-native';
   readonly #bytes: Buffer;
-  readonly #done: Done;
 
-  constructor(handle: SessionHandle, message: QueuedMessage, done: Done) {
-    super(handle.slot, true);
+  constructor(handle: SessionHandle, message: QueuedMessage, done: Done, appends: Appends) {
+    super(handle, done, appends);
     this.#bytes = encodeAppend(handle.appendHead, message);
-    this.#done = done;
   }
 
   override encode(): Buffer {
@@ -34,27 +93,25 @@ export class NativeAppend extends RedisCall {
   }
 
   override onReply(reply: RedisReply): void {
-    if (reply === null) this.#done(GONE);
-    else this.#done({ outcome: 'kept', sequence: sequenceOf(reply as Buffer), dropped: 0 });
+    if (reply === null) this.onGone();
+    else this.done({ outcome: 'kept', sequence: sequenceOf(reply as Buffer), dropped: 0 });
   }
 
   override onFailure(): void {
-    this.#done(FAILED);
+    this.done(FAILED);
   }
 }
 
 /** Appends with a script: within the bounds of the queue unless it is `unseen`, and once for each uid. */
-export class CheckedAppend extends RedisCall {
+export class CheckedAppend extends AppendCall {
   override readonly name = 'evalsha';
   override readonly operation = 'append-message';
-  readonly #handle: SessionHandle;
   readonly #message: Buffer;
   readonly #size: number;
   readonly #uid: string;
   readonly #unseen: boolean;
   readonly #limits: QueueLimits;
   readonly #generation: number;
-  readonly #done: Done;
 
   constructor(
     handle: SessionHandle,
@@ -66,21 +123,20 @@ export class CheckedAppend extends RedisCall {
       readonly limits: QueueLimits;
       readonly generation: number;
       readonly done: Done;
+      readonly appends: Appends;
     },
   ) {
-    super(handle.slot, true);
-    this.#handle = handle;
+    super(handle, options.done, options.appends);
     this.#message = encodeStoredMessage(queued.message, queued, options.uid);
     this.#size = countedBytes(queued.message);
     this.#uid = options.uid;
     this.#unseen = options.unseen;
     this.#limits = options.limits;
     this.#generation = options.generation;
-    this.#done = options.done;
   }
 
   override encode(): Buffer | string {
-    const { keys, incarnation } = this.#handle;
+    const { keys, incarnation } = this.handle;
     const { queueMessagesMax, queueBytesMax, queuePolicy } = this.#limits;
     return appendScript.encode(
       this,
@@ -102,26 +158,26 @@ export class CheckedAppend extends RedisCall {
     const [outcome, messages, bytes, sequence, dropped] = reply as readonly (Buffer | number)[];
     if (!this.#unseen) {
       const found = { messages: Number(messages), bytes: Number(bytes) };
-      this.#handle.room.endLook(messages === undefined ? undefined : found);
+      this.handle.room.endLook(messages === undefined ? undefined : found);
     }
     switch (String(outcome)) {
       case 'kept':
-        this.#done({ outcome: 'kept', sequence: Number(sequence), dropped: Number(dropped) });
+        this.done({ outcome: 'kept', sequence: Number(sequence), dropped: Number(dropped) });
         break;
       case 'full':
-        this.#done(FULL);
+        this.done(FULL);
         break;
       case 'duplicate':
-        this.#done(DUPLICATE);
+        this.done(DUPLICATE);
         break;
       default:
-        this.#done(GONE);
+        this.onGone();
     }
   }
 
   override onFailure(): void {
-    if (!this.#unseen) this.#handle.room.endLook(undefined);
-    this.#done(FAILED);
+    if (!this.#unseen) this.handle.room.endLook(undefined);
+    this.done(FAILED);
   }
 }
 

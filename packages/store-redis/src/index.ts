@@ -5,6 +5,7 @@ export type { RedisCalls, StoreStatus } from './connection/redis-connection.ts';
 export { RedisMetrics } from './connection/redis-metrics.ts';
 export { REDIS_DEFAULTS } from './connection/redis-options.ts';
 export type { RedisAddress, RedisOptions } from './connection/redis-options.ts';
+export type { Contents } from './contents.ts';
 export { StoreError } from './errors.ts';
 export type { StoreErrorCode } from './errors.ts';
 export { inspectRedis, redisWarnings } from './inspect-redis.ts';

@@ -15,12 +15,15 @@ import type {
   QueueEntry,
   Random,
   ReleaseRequest,
+  RestoreRequest,
   SessionRef,
   StateStore,
   StoredSubscription,
 } from '@shoalmq/core';
-import { CheckedAppend, NativeAppend, sequenceOf } from './append-calls.ts';
+import { Appends, CheckedAppend, NativeAppend, sequenceOf } from './append-calls.ts';
 import type { RedisConnection, StoreStatus } from './connection/redis-connection.ts';
+import { believed, LASTING_CONTENTS } from './contents.ts';
+import type { Contents } from './contents.ts';
 import { StoreError } from './errors.ts';
 import { HeldCalls } from './held-calls.ts';
 import { keysOf } from './keys.ts';
@@ -73,6 +76,10 @@ export interface RedisStoreOptions {
   readonly generation?: number;
   /** Milliseconds for which removals and settled uids of a session are gathered; 0: not at all. 50 by default. */
   readonly holdMs?: number;
+  /**
+   * Whom to ask when Redis answers as if it had lost a session. Without it such answers are believed at once.
+   */
+  readonly contents?: Contents;
   /** For tests: milliseconds by which sessions and wills are ahead of Redis's clock. */
   readonly clockOffsetMs?: () => number;
 }
@@ -95,6 +102,8 @@ export class RedisStore implements StateStore {
   readonly #clockOffsetMs: () => number;
   readonly #handles: SessionHandles;
   readonly #held: HeldCalls;
+  readonly #contents: Contents;
+  readonly #appends: Appends;
   readonly #connections: OwnedConnections;
   readonly #timers: SessionTimers;
   readonly #late = new LateReleases();
@@ -117,6 +126,8 @@ export class RedisStore implements StateStore {
       generation,
     });
     this.#held = new HeldCalls((call) => redis.send(call), options.holdMs ?? HOLD_MS);
+    this.#contents = options.contents ?? LASTING_CONTENTS;
+    this.#appends = new Appends((call) => redis.send(call), this.#contents);
     this.#connections = new OwnedConnections(redis);
     this.#timers = new SessionTimers(redis, this.#keys, this.#clockOffsetMs);
     this.#retained = new RetainedStore(redis, {
@@ -160,6 +171,29 @@ export class RedisStore implements StateStore {
     }
   }
 
+  async restore(request: RestoreRequest): Promise<FencedResult> {
+    const { clientId, incarnation, token, will, username } = request;
+    await this.#connections.add(token, clientId);
+    const owned = await scripts.restoreSession(this.#redis, {
+      ...this.#fenced(request, token),
+      incarnation,
+      expiryInterval: request.expiryInterval,
+      will: will && encodeWill(will, username),
+      willUid: will === undefined ? '' : this.#random.id(),
+      willDelay: will?.delayInterval ?? 0,
+      client: `${request.protocolVersion} ${username}`,
+      lastId: request.queued ? `${this.#generation}-${request.nextSequence - 1}` : '',
+      sentBelow: request.nextSequence,
+      subscriptions: request.subscriptions.map((each) => [each.filter, encodeOptions(each)]),
+      incoming: request.incoming.map(({ packetId, uid, state }) => [
+        packetId,
+        `${state === 'done' ? 'd' : 'p'}${uid}`,
+      ]),
+      released: request.released,
+    });
+    return fencedUnless(owned);
+  }
+
   async release(
     request: ReleaseRequest,
   ): Promise<({ readonly outcome: 'ok' } & DueEvents) | { readonly outcome: 'fenced' }> {
@@ -197,12 +231,13 @@ export class RedisStore implements StateStore {
     added: readonly StoredSubscription[],
     removed: readonly string[],
   ): Promise<FencedResult> {
-    const owned = await scripts.changeSubscriptions(this.#redis, {
-      ...this.#fenced(ref, token),
-      removed,
-      added: added.map((subscription) => [subscription.filter, encodeOptions(subscription)]),
-    });
-    return fencedUnless(owned);
+    return this.#unlessFenced(() =>
+      scripts.changeSubscriptions(this.#redis, {
+        ...this.#fenced(ref, token),
+        removed,
+        added: added.map((subscription) => [subscription.filter, encodeOptions(subscription)]),
+      }),
+    );
   }
 
   append(
@@ -214,14 +249,19 @@ export class RedisStore implements StateStore {
     const handle = this.#handles.get(ref.clientId, ref.incarnation);
     const unseen = handle.room.takeUnseen(countedBytes(queued.message));
     if (unseen && uid === '') {
-      this.#redis.send(new NativeAppend(handle, queued, done));
+      this.#appends.append(new NativeAppend(handle, queued, done, this.#appends));
       return;
     }
     this.#releaseBeforeAppend(handle, uid, unseen);
     if (!unseen) handle.room.beginLook();
-    const limits = this.#limits;
-    const generation = this.#generation;
-    this.#redis.send(new CheckedAppend(handle, queued, { uid, unseen, limits, generation, done }));
+    this.#appends.append(
+      new CheckedAppend(handle, queued, {
+        ...{ uid, unseen, done },
+        limits: this.#limits,
+        generation: this.#generation,
+        appends: this.#appends,
+      }),
+    );
   }
 
   settleUid(ref: SessionRef, uid: string): void {
@@ -250,13 +290,15 @@ export class RedisStore implements StateStore {
       }
     | { readonly outcome: 'fenced' }
   > {
-    const found = await scripts.readQueue(this.#redis, {
-      ...this.#fenced(ref, token),
-      generation: this.#generation,
-      from: fromSequence,
-      countMax,
-      bytesMax,
-    });
+    const read = () =>
+      scripts.readQueue(this.#redis, {
+        ...this.#fenced(ref, token),
+        generation: this.#generation,
+        from: fromSequence,
+        countMax,
+        bytesMax,
+      });
+    const found = await believed(this.#contents, (result) => result === 'fenced', read);
     if (found === 'fenced') return { outcome: 'fenced' };
     const entries: QueueEntry[] = [];
     for (let i = 1; i < found.length; i += 2) {
@@ -271,17 +313,24 @@ export class RedisStore implements StateStore {
     token: OwnerToken,
     sequences: readonly number[],
   ): Promise<FencedResult> {
-    if (sequences.length <= REMOVED_MAX) return this.#remove(ref, token, sequences);
+    const remove = (some: readonly number[]) =>
+      believed(
+        this.#contents,
+        (result) => result === 'fenced',
+        () => this.#remove(ref, token, some),
+      );
+    if (sequences.length <= REMOVED_MAX) return remove(sequences);
     const results: Promise<FencedResult>[] = [];
     for (let from = 0; from < sequences.length; from += REMOVED_MAX) {
-      results.push(this.#remove(ref, token, sequences.slice(from, from + REMOVED_MAX)));
+      results.push(remove(sequences.slice(from, from + REMOVED_MAX)));
     }
     return (await Promise.all(results)).includes('fenced') ? 'fenced' : 'ok';
   }
 
   async markReleased(ref: SessionRef, token: OwnerToken, sequence: number): Promise<FencedResult> {
-    const call = { ...this.#fenced(ref, token), sequence };
-    return fencedUnless(await scripts.markReleased(this.#redis, call));
+    return this.#unlessFenced(() =>
+      scripts.markReleased(this.#redis, { ...this.#fenced(ref, token), sequence }),
+    );
   }
 
   async beginIncoming(
@@ -293,8 +342,9 @@ export class RedisStore implements StateStore {
     | { readonly outcome: 'ok'; readonly incoming: IncomingMessage; readonly repeated: boolean }
     | { readonly outcome: 'fenced' }
   > {
-    const call = { ...this.#fenced(ref, token), packetId, uid };
-    const incoming = await scripts.beginIncoming(this.#redis, call);
+    const begin = () =>
+      scripts.beginIncoming(this.#redis, { ...this.#fenced(ref, token), packetId, uid });
+    const incoming = await believed(this.#contents, (result) => result === 'fenced', begin);
     if (incoming === 'fenced') return { outcome: 'fenced' };
     return { outcome: 'ok', incoming, repeated: incoming.uid !== uid };
   }
@@ -304,13 +354,15 @@ export class RedisStore implements StateStore {
     token: OwnerToken,
     packetId: number,
   ): Promise<FencedResult> {
-    const call = { ...this.#fenced(ref, token), packetId };
-    return fencedUnless(await scripts.finishIncoming(this.#redis, call));
+    return this.#unlessFenced(() =>
+      scripts.finishIncoming(this.#redis, { ...this.#fenced(ref, token), packetId }),
+    );
   }
 
   async endIncoming(ref: SessionRef, token: OwnerToken, packetId: number): Promise<FencedResult> {
-    const call = { ...this.#fenced(ref, token), packetId };
-    return fencedUnless(await scripts.endIncoming(this.#redis, call));
+    return this.#unlessFenced(() =>
+      scripts.endIncoming(this.#redis, { ...this.#fenced(ref, token), packetId }),
+    );
   }
 
   retain(message: Message): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }> {
@@ -410,6 +462,11 @@ export class RedisStore implements StateStore {
   #fenced(ref: SessionRef, token: OwnerToken) {
     const { keys, incarnation } = this.#handle(ref);
     return { keys, incarnation, token };
+  }
+
+  /** Runs a script that says whether the token owns the session. */
+  async #unlessFenced(run: () => Promise<boolean>): Promise<FencedResult> {
+    return fencedUnless(await believed(this.#contents, (owned) => !owned, run));
   }
 
   #remove(ref: SessionRef, token: OwnerToken, sequences: readonly number[]): Promise<FencedResult> {

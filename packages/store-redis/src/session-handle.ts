@@ -1,3 +1,4 @@
+import type { DoubtedAppends } from './contents.ts';
 import type { Keys, SessionKeys } from './keys.ts';
 import { QueueRoom } from './queue-room.ts';
 import type { QueueLimits } from './queue-room.ts';
@@ -19,6 +20,8 @@ export class SessionHandle {
   /** Calls that are held back for a moment so that more can join them; see `HeldCalls`. */
   heldRemovals: RemoveBatch | undefined = undefined;
   heldUids: SettleBatch | undefined = undefined;
+  /** Appends that were told that the session is gone, and those after them, until it is known whether to believe that. */
+  doubted: DoubtedAppends | undefined = undefined;
 
   constructor(
     clientId: string,

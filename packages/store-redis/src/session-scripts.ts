@@ -88,6 +88,48 @@ export const claimSession = defineScript('claim-session', {
   },
 });
 
+/** See lua/restore-session.lua. */
+export const restoreSession = defineScript('restore-session', {
+  writes: true,
+  keys: (
+    call: FencedCall & {
+      readonly expiryInterval: number;
+      readonly will: Buffer | undefined;
+      readonly willUid: string;
+      readonly willDelay: number;
+      readonly client: string;
+      /** '' for a session without a queue. */
+      readonly lastId: string;
+      readonly sentBelow: number;
+      readonly subscriptions: readonly (readonly [filter: string, options: string])[];
+      readonly incoming: readonly (readonly [packetId: number, stored: string])[];
+      readonly released: readonly number[];
+    },
+  ) => [
+    call.keys.session,
+    call.keys.subscriptions,
+    call.keys.outgoing,
+    call.keys.incoming,
+    call.keys.queue(call.incarnation),
+  ],
+  argv: (call) => [
+    ...fence(call),
+    call.expiryInterval,
+    call.will ?? '',
+    call.willUid,
+    call.willDelay,
+    call.client,
+    call.lastId,
+    call.sentBelow,
+    call.subscriptions.length,
+    ...call.subscriptions.flatMap((pair) => pair),
+    call.incoming.length,
+    ...call.incoming.flatMap((pair) => pair),
+    ...call.released,
+  ],
+  reply: isOwner,
+});
+
 /** See lua/release-session.lua. */
 export const releaseSession = defineScript('release-session', {
   library: [...sessionLibrary, 'queue'],

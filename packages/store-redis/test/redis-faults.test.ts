@@ -327,6 +327,56 @@ describeWithRedis('what is due', () => {
     expect(await store.takeDue(10)).toEqual({ wills: [], ended: [] });
     await eventually(async () => (await redis.command('DBSIZE')) === before);
   });
+
+  test('a lost session is written again, once, and not when somebody else has it', async () => {
+    await using redis = await RedisProcess.start();
+    await using store = open(redis);
+    const subscription = {
+      ...{ filter: 'a/#', qos: 1 as const, noLocal: false, retainAsPublished: false },
+      ...{ retainHandling: 0 as const, subscriptionIdentifier: 7 },
+    };
+    const ref = await session(store, 'a');
+    const claim = claimOf('a');
+    const known = {
+      ...{ ...claim, ...ref, queued: true, will: willOf('w'), nextSequence: 42 },
+      ...{ subscriptions: [subscription], released: [40, 12] },
+      incoming: [{ packetId: 3, uid: '', state: 'done' as const }],
+    };
+    await redis.command('FLUSHALL');
+    expect(await store.restore(known)).toBe('ok');
+    const written = await redis.command('DEBUG', 'DIGEST');
+    expect(await store.restore(known)).toBe('ok');
+    expect(await redis.command('DEBUG', 'DIGEST')).toBe(written);
+    // The queue goes on where its reader is, so that nothing is passed over.
+    expect(sequenceOf(await append(store, ref, 'x'))).toBe(42);
+    expect(sequenceOf(await append(store, ref, 'y', 'uid'))).toBe(43);
+    expect(await store.claim({ ...claimOf('a'), token: 'n#i#next' })).toMatchObject({
+      ...{ incarnation: ref.incarnation, sessionPresent: true, previousToken: 'n#i#a' },
+      ...{ subscriptions: [subscription], released: [40, 12], incoming: known.incoming },
+      ...{ sentBelow: 44, wills: [{ will: { topic: 'w' } }] },
+    });
+    expect(await store.restore(known)).toBe('fenced');
+    expect(await store.restore({ ...known, incarnation: 'another' })).toBe('fenced');
+  });
+
+  test('an answer that speaks of a loss is believed when the contents are still the same', async () => {
+    await using redis = await RedisProcess.start();
+    const contents = { generation: 'one', confirm: () => Promise.resolve() };
+    await using store = open(redis, {}, { contents });
+    const ref = await session(store, 'a');
+    await redis.command('FLUSHALL');
+    expect(await append(store, ref, 'x')).toEqual({ outcome: 'gone' });
+    expect(await store.read(ref, 'n#i#a', 1, 1, 1)).toEqual({ outcome: 'fenced' });
+    contents.confirm = async () => {
+      const claim = claimOf('a');
+      const nothing = { subscriptions: [], incoming: [], released: [] };
+      await store.restore({ ...claim, ...ref, ...nothing, queued: true, nextSequence: 1 });
+      contents.generation = 'two';
+    };
+    const results = ['1', '2', '3'].map((text) => append(store, ref, text));
+    expect((await Promise.all(results)).map(sequenceOf)).toEqual([1, 2, 3]);
+    expect(await texts(store, ref)).toEqual(['1', '2', '3']);
+  });
 });
 
 /** A store on a server, to be used with `await using`. */

@@ -2,7 +2,8 @@ import { expect, test } from '@jest/globals';
 import { Message, TopicTable } from '@shoalmq/core';
 import * as fc from 'fast-check';
 import { topicOf } from '@shoalmq/testkit';
-import { NativeAppend } from '../src/append-calls.ts';
+import { Appends, NativeAppend } from '../src/append-calls.ts';
+import { LASTING_CONTENTS } from '../src/contents.ts';
 import { keysOf } from '../src/keys.ts';
 import { SessionHandle } from '../src/session-handle.ts';
 import { decodeQueueEntry, encodeStoredMessage } from '../src/stored-message.ts';
@@ -55,10 +56,11 @@ test('a native append is one well-formed XADD', () => {
     limits: { queueMessagesMax: 10, queueBytesMax: 10, queuePolicy: 'drop-oldest' },
     generation: 3,
   });
+  const appends = new Appends(() => undefined, LASTING_CONTENTS);
   fc.assert(
     fc.property(queued, (given) => {
       const message = messageOf(given);
-      const call = new NativeAppend(handle, { ...given, message }, () => undefined);
+      const call = new NativeAppend(handle, { ...given, message }, () => undefined, appends);
       expect(argumentsOf(call.encode())).toEqual([
         ...['XADD', handle.keys.queue('inc'), 'NOMKSTREAM', '3-*', 'm'].map((text) =>
           Buffer.from(text),

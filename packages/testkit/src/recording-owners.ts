@@ -14,6 +14,10 @@ export function recordingOwners(store: StateStore, cluster: MemoryClusterState):
       }
       return claimed;
     },
+    restore(request) {
+      cluster.own(request.token, request.clientId);
+      return store.restore(request);
+    },
     async release(request) {
       const result = await store.release(request);
       cluster.disown(request.token, request.clientId);

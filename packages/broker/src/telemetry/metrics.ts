@@ -361,6 +361,13 @@ const DECLARATIONS: readonly Declaration[] = [
   },
   ...CLUSTER_DECLARATIONS,
   {
+    name: 'shoal_retained_lost_total',
+    help: 'Retained messages that were lost with what Redis held, as this node noticed.',
+    type: 'counter',
+    labels: [],
+    read: ({ counters }) => [{ labels: {}, value: counters.retainedLost }],
+  },
+  {
     name: 'shoal_build_info',
     help: 'Always 1; what is running.',
     type: 'gauge',

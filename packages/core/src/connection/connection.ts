@@ -581,6 +581,35 @@ export class Connection
     this.close('takeover', ReasonCode.SessionTakenOver);
   }
 
+  /** The store was replaced: what it knew of this session it is told again. Somebody else may have it by now. */
+  async restore(): Promise<void> {
+    const { node, clientId, token } = this;
+    const target = this.#target;
+    const grant = this.#grant;
+    if (target === undefined || grant === undefined || !this.connected) return;
+    const { incarnation, persistent } = target;
+    const subscriptions = persistent
+      ? [...target.subscriptions.values()].map(({ stored }) => stored)
+      : [];
+    try {
+      const result = await node.parts.store.restore({
+        ...{ clientId, incarnation, token, subscriptions },
+        expiryInterval: grant.expiryInterval,
+        protocolVersion: this.version,
+        username: this.principal!.username,
+        will: grant.packet.will,
+        queued: persistent,
+        incoming: persistent ? this.#incoming!.received : [],
+        released: this.#reader?.releasedSequences ?? [],
+        nextSequence: this.#reader?.nextSequence ?? 1,
+      });
+      if (result === 'fenced') this.takenOver();
+    } catch (error) {
+      node.storeFailed('restore', error);
+      this.storeLost('failed');
+    }
+  }
+
   /** The node is stopping. */
   shutDown(): void {
     this.close('server_shutdown', ReasonCode.ServerShuttingDown);

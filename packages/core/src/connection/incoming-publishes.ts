@@ -75,6 +75,11 @@ export class IncomingPublishes {
     );
   }
 
+  /** QoS 2 messages that were acknowledged with PUBREC, and whose PUBREL has not come. */
+  get received(): IncomingMessage[] {
+    return this.#qos2.done;
+  }
+
   onPubrel(packetId: number): void {
     this.#qos2.release(packetId);
   }

@@ -26,6 +26,8 @@ export class ReceiveState {
   readonly #session: SessionRef | undefined;
   /** Identifiers whose message this node knows to be accepted, or is accepting on this connection. */
   readonly #held: Set<number>;
+  /** Those of them whose PUBREC is not out yet. */
+  readonly #pending = new Set<number>();
 
   constructor(
     connection: Connection,
@@ -44,6 +46,13 @@ export class ReceiveState {
   /** Messages held: they count against Receive Maximum until their PUBREL. */
   get held(): number {
     return this.#held.size;
+  }
+
+  /** Messages that are acknowledged, and whose PUBREL has not come. Their uids mean nothing any more. */
+  get done(): IncomingMessage[] {
+    return [...this.#held]
+      .filter((packetId) => !this.#pending.has(packetId))
+      .map((packetId) => ({ packetId, uid: '', state: 'done' }));
   }
 
   publish(message: Message): void {
@@ -66,8 +75,12 @@ export class ReceiveState {
       return;
     }
     this.#held.add(packetId);
-    if (this.#session === undefined) this.#fanOut(message, '', undefined, undefined, false);
-    else void this.#publishKept(message.owned(), this.#session);
+    if (this.#session === undefined) {
+      this.#fanOut(message, '', undefined, undefined, false);
+      return;
+    }
+    this.#pending.add(packetId);
+    void this.#publishKept(message.owned(), this.#session);
   }
 
   /** The message may not be published: it is not held, and PUBREC says why. Unless it was accepted before. */
@@ -130,6 +143,7 @@ export class ReceiveState {
       if (begun.outcome === 'fenced') {
         connection.storeLost('fenced');
       } else if (begun.repeated && begun.incoming.state === 'done') {
+        this.#pending.delete(message.packetId);
         incoming.acks.settle(slot, ReasonCode.Success);
       } else if (!connection.closed) {
         this.#fanOut(message, begun.incoming.uid, slot, session, begun.repeated);
@@ -197,6 +211,7 @@ export class ReceiveState {
       (result) => {
         if (result === 'fenced') connection.storeLost('fenced');
         else {
+          this.#pending.delete(packetId);
           settleUid?.();
           incoming.acks.settle(slot, reasonCode);
         }

@@ -97,6 +97,18 @@ export class QueueReader {
     return Math.max(this.#next, this.#sentBelow);
   }
 
+  /** The sequence that the queue goes on with when the store has lost it: nothing before will come any more. */
+  get nextSequence(): number {
+    return Math.max(this.sentBelow, this.#announced + 1);
+  }
+
+  /** Sequences whose PUBREC the store knows, and whose PUBCOMP has not come. */
+  get releasedSequences(): number[] {
+    return [...this.#inflight.values()]
+      .filter(({ awaiting }) => awaiting === 'pubcomp')
+      .map(({ sequence }) => sequence);
+  }
+
   get inflight(): number {
     return this.#inflight.size;
   }

@@ -23,6 +23,8 @@ export interface NodeDescriptor extends NodeIdentity {
   readonly state: NodeState;
   /** Clients that are connected to it; not told by earlier versions. */
   readonly connections?: number;
+  /** `Membership.generation` for which it has written again what it answers for; not told by earlier versions. */
+  readonly generation?: string;
   /** Milliseconds since its route table was last known to be complete; -1: never yet. */
   readonly routeLagMs?: number;
 }

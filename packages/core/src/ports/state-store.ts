@@ -94,6 +94,18 @@ export interface ClaimedSession {
   readonly wills: readonly DueWill[];
 }
 
+/** What a connection knows of the session that it serves. */
+export interface RestoreRequest extends Omit<ClaimRequest, 'cleanStart'> {
+  readonly incarnation: SessionIncarnation;
+  /** The session has a queue. */
+  readonly queued: boolean;
+  readonly subscriptions: readonly StoredSubscription[];
+  readonly incoming: readonly IncomingMessage[];
+  readonly released: readonly number[];
+  /** Entries of the queue before this sequence were sent, or are lost. */
+  readonly nextSequence: number;
+}
+
 export interface IncomingMessage {
   readonly packetId: number;
   readonly uid: string;
@@ -185,6 +197,12 @@ export interface StateStore {
    * same.
    */
   claim(request: ClaimRequest): Promise<ClaimedSession>;
+  /**
+   * The store was replaced and may have lost what it knew: writes the session of a connected client again when there is
+   * none of that client id. `ok`: `token` owns the session. `fenced`: somebody else does; or there is none, and this
+   * store is one that loses nothing.
+   */
+  restore(request: RestoreRequest): Promise<FencedResult>;
   /**
    * The connection ended: starts the will delay and the session expiry, or ends the session at once when its
    * expiry is 0. The will is due after its delay or when the session ends, whichever is first [MQTT-3.1.2-8]; one

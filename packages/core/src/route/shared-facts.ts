@@ -64,7 +64,12 @@ export class SharedFacts {
       }
     }
     yield* this.#node.sessionFacts();
-    for (const filter of this.#node.retained.match('#')) yield { kind: 'retained', filter };
+    for (const filter of this.retainedTopics()) yield { kind: 'retained', filter };
+  }
+
+  /** Topics that have a retained message. */
+  *retainedTopics(): Generator<string> {
+    yield* this.#node.retained.match('#');
   }
 
   /** The destination for a node, made when it is not known yet. */

@@ -58,6 +58,7 @@ export type AuthResult = (typeof AUTH_RESULTS)[number];
 /** Calls of the `StateStore` that can fail. */
 export const STORE_OPERATIONS = [
   'claim',
+  'restore',
   'release',
   'takeDue',
   'settleWill',
@@ -131,6 +132,8 @@ export class Counters {
   readonly sessionEvents: Record<SessionEvent, number> = zeros(SESSION_EVENTS);
   readonly willsPublished: Record<WillCause, number> = zeros(WILL_CAUSES);
   readonly storeErrors: Record<StoreOperation, number> = zeros(STORE_OPERATIONS);
+  /** Retained messages that a store which was replaced does not have any more. */
+  retainedLost = 0;
   /** Answers of the access port: to a CONNECT alone, and to exchanges of enhanced authentication. */
   readonly authResults: {
     readonly simple: Record<AuthResult, number>;

@@ -80,14 +80,18 @@ function parseField(field: string): NodeIdentity {
 }
 
 function parseDescriptor(text: string): Omit<NodeDescriptor, keyof NodeIdentity> {
-  const { address, version, state, connections, routeLagMs } = JSON.parse(text) as NodeDescriptor;
+  const { address, version, state, connections, generation, routeLagMs } = JSON.parse(
+    text,
+  ) as NodeDescriptor;
   return {
     ...{ address, version, state },
     ...(connections === undefined ? {} : { connections }),
+    ...(generation === undefined ? {} : { generation }),
     ...(routeLagMs === undefined ? {} : { routeLagMs }),
   };
 }
 
-function descriptorText({ address, version, state, connections, routeLagMs }: NodeDescriptor) {
-  return JSON.stringify({ address, version, state, connections, routeLagMs });
+function descriptorText(descriptor: NodeDescriptor) {
+  const { address, version, state, connections, generation, routeLagMs } = descriptor;
+  return JSON.stringify({ address, version, state, connections, generation, routeLagMs });
 }

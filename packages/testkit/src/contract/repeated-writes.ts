@@ -9,6 +9,7 @@ export function repeatingWrites(store: StateStore): StateStore {
   return {
     durability: store.durability,
     claim: (request) => second(() => store.claim(request)),
+    restore: (request) => second(() => store.restore(request)),
     async release(request) {
       const result = await store.release(request);
       await store.release(request);
