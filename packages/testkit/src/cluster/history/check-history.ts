@@ -386,12 +386,17 @@ class HistoryCheck {
       owner.deliveries.set(message, delivery);
       if (group === undefined) this.#checkOrder(session, subscription, message, record, what);
     } else {
-      this.#checkAgain(record, message, before, what);
+      this.#checkAgain(record, message, before, { what, group });
     }
   }
 
   /** L2, L3 and L6 of a message that this session or group has already. */
-  #checkAgain(record: HistoryRecord, message: Message, before: Delivery, what: string): void {
+  #checkAgain(
+    record: HistoryRecord,
+    message: Message,
+    before: Delivery,
+    { what, group }: { readonly what: string; readonly group: string | undefined },
+  ): void {
     if (record.qos === 0) {
       // At QoS 1 what the publisher sends again is another message.
       if (message.qos !== 1 || message.resentAt < 0) {
@@ -404,8 +409,12 @@ class HistoryCheck {
       this.#report(rule, `${what} came again, first on connection ${before.connection}`);
       return;
     }
+    // What waits for a member of a group that is away may go to another one, and to both if that fails half way.
     const redelivery =
-      record.dup || record.connection !== before.connection || message.resentAt >= 0;
+      group !== undefined ||
+      record.dup ||
+      record.connection !== before.connection ||
+      message.resentAt >= 0;
     if (this.#faultAt === NEVER) this.#report('L3', `${what} came again, without any fault`);
     else if (!redelivery) this.#report('L3', `${what} came again, not as redelivery`);
   }
