@@ -74,7 +74,7 @@ class Taker {
           this.payloads.push(packet.payload.toString());
           if (packet.qos === 1) client.puback(packet.messageId!);
           if (packet.qos === 2) client.pubrec(packet.messageId!);
-        } else if (packet.cmd === 'pubrel') client.pubcomp(packet.messageId!);
+        } else if (packet.cmd === 'pubrel') client.pubcomp(packet.messageId);
       }
     } catch {
       this.ended = true;

@@ -14,7 +14,7 @@
   ARGV[10] ms for which the will is not due, and in which any claim of the client id cancels it
 
   Returns { 'other', incarnation } when the session has another incarnation than the expected one: nothing was done.
-  { 'fenced' }: the token is not the owner. Otherwise
+  { 'fenced', next due }: the token is not the owner. Otherwise
   { 'ok', wills, ended incarnation, ended subs, next due, incarnation and subs of what the claim ended }, the wills as
   { uid, content }.
 
@@ -31,9 +31,12 @@ local function wills_of(uid)
   return { will_reply(keys.wills, uid) }
 end
 
+-- Whoever ended the session may have died before it had anybody look at what is due.
+local function fenced() return { 'fenced', next_due(keys.session, keys.wills) } end
+
 if s.incarnation == '' then
   local ending = fields_of(keys.end_, 'op', 'incarnation', 'will')
-  if not again or ending.op ~= token then return { 'fenced' } end
+  if not again or ending.op ~= token then return fenced() end
   return {
     'ok',
     wills_of(ending.will),
@@ -44,7 +47,7 @@ if s.incarnation == '' then
 end
 if s.incarnation ~= expected then return { 'other', s.incarnation } end
 if s.token ~= token then
-  if s.released ~= token then return { 'fenced' } end
+  if s.released ~= token then return fenced() end
   local uid = s.pending_delay == '0' and s.pending_will or ''
   return { 'ok', wills_of(uid), '', {}, next_due(keys.session, keys.wills) }
 end

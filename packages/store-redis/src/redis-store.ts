@@ -45,7 +45,7 @@ import { encodeOptions } from './stored-subscription.ts';
 import { encodeWill } from './stored-will.ts';
 
 /** How long a will that was handed out has time to be settled before it is handed out again. */
-export const WILL_LEASE_MS = 30_000;
+export const WILL_LEASE_MS = 8_000;
 
 /** How long removals and settled uids are held back by default. */
 const HOLD_MS = 50;
@@ -431,13 +431,10 @@ export class RedisStore implements StateStore {
         ...session,
       }),
     );
-    if (answer.outcome === 'fenced') {
-      this.#disown(token, clientId);
-      return answer;
-    }
     await this.#timers.set(clientId, answer.nextDue);
-    // Not before the timer is set: until then whoever buries this node makes up for it.
+    // Not before the timer is set: until then whoever buries this node, or the one that does, makes up for it.
     this.#disown(token, clientId);
+    if (answer.outcome === 'fenced') return { outcome: 'fenced' };
     const { wills, ended, endedByClaim } = answer;
     if (ended !== undefined) this.#handles.forget(clientId);
     const ends = [endedByClaim, ended].filter((end) => end !== undefined);

@@ -166,7 +166,7 @@ export const releaseSession = defineScript('release-session', {
       case 'other':
         return otherIncarnation(values);
       case 'fenced':
-        return { outcome: 'fenced' as const };
+        return { outcome: 'fenced' as const, nextDue: textOf(values[1]) };
       default:
         return {
           outcome: 'ok' as const,

@@ -3,7 +3,7 @@ import { DEFAULT_LIMITS, Message } from '@shoalmq/core';
 import type { AppendResult, ClaimRequest, SessionRef } from '@shoalmq/core';
 import { hasRedisServer, RedisCluster, RedisProcess, topicOf } from '@shoalmq/testkit';
 import { slotOf } from '../src/connection/hash-slot.ts';
-import { RedisConnection, RedisStore } from '../src/index.ts';
+import { RedisConnection, RedisStore, WILL_LEASE_MS } from '../src/index.ts';
 import type { RedisOptions, RedisStoreOptions } from '../src/index.ts';
 
 const describeWithRedis = hasRedisServer() ? describe : describe.skip;
@@ -307,6 +307,22 @@ describeWithRedis('what is due', () => {
     const ended = all.flatMap((events) => events.ended.map(({ clientId }) => clientId));
     expect(wills.sort()).toEqual([...ids].sort());
     expect(ended.sort()).toEqual([...ids].sort());
+  });
+
+  test('a node that buries another one and dies before the will has a timer: whoever goes on sets it', async () => {
+    await using redis = await RedisProcess.start();
+    let offsetMs = 0;
+    await using store = open(redis, {}, { clockOffsetMs: () => offsetMs });
+    await session(store, 'a', willOf('a'));
+    const released = await store.release({ ...releaseOf('a'), expiryInterval: 0 });
+    expect(released).toMatchObject({ outcome: 'ok', wills: [{ clientId: 'a' }] });
+    for (const key of (await redis.command('KEYS', '*timers*')).split('\n')) {
+      await redis.command('DEL', key);
+    }
+    offsetMs = WILL_LEASE_MS + 1_000;
+    expect(await store.takeDue(10)).toEqual({ wills: [], ended: [] });
+    expect(await store.release(releaseOf('a'))).toEqual({ outcome: 'fenced' });
+    expect((await store.takeDue(10)).wills).toMatchObject([{ clientId: 'a' }]);
   });
 
   test('sessions that ended and wills that were settled leave nothing behind', async () => {

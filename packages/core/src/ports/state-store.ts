@@ -115,7 +115,7 @@ export interface IncomingMessage {
 
 /**
  * A will that must be published now, exactly once, under `uid`. `settleWill` when that is done. It is handed out to
- * one caller at a time: again, under the same uid, only when it was not settled within a lease of some tens of
+ * one caller at a time: again, under the same uid, only when it was not settled within a lease of some
  * seconds. A claim does not call it back.
  */
 export interface DueWill {
