@@ -109,6 +109,12 @@ test.each<[string[], string]>([
     'cluster.redis: must begin with rediss, because cluster.redisTls... is set',
   ],
   [
+    ['--peer-tls-ca=a', '--peer-tls-cert=c', '--peer-tls-key=k'].concat(
+      ...['--set', 'cluster.peerTlsIdentity=node'],
+    ),
+    'node.id: must be set, because cluster.peerTlsIdentity is node',
+  ],
+  [
     ['--durability=replicated'],
     'cluster.redis: must be set, because cluster.durability is replicated',
   ],

@@ -92,10 +92,7 @@ export function parseConfig(input: ConfigInput, { authenticated = false } = {}):
   const result = configSchema.safeParse(input);
   if (!result.success) throw new ConfigError(problems(result.error.issues, () => undefined));
   const anonymous = authenticated ? undefined : anonymousProblem(result.data);
-  const found = [
-    ...(anonymous === undefined ? [] : [anonymous]),
-    ...clusterProblems(result.data.cluster),
-  ];
+  const found = [...(anonymous === undefined ? [] : [anonymous]), ...clusterProblems(result.data)];
   if (found.length > 0) throw new ConfigError(found);
   return result.data;
 }
@@ -119,7 +116,7 @@ function anonymousProblem({ mqtt, auth }: Pick<Config, 'mqtt' | 'auth'>): string
 }
 
 /** Settings of the cluster that do not go together. */
-function clusterProblems(cluster: Config['cluster']): string[] {
+function clusterProblems({ cluster, node }: Pick<Config, 'cluster' | 'node'>): string[] {
   const { redis, peerHost, secret, durability } = cluster;
   const found: string[] = [];
   const peerTls = ['peerTlsCert', 'peerTlsKey', 'peerTlsCa'] as const;
@@ -132,6 +129,9 @@ function clusterProblems(cluster: Config['cluster']): string[] {
   }
   if ((cluster.redisTlsCert === '') !== (cluster.redisTlsKey === '')) {
     found.push('cluster.redisTlsKey: must be set together with cluster.redisTlsCert');
+  }
+  if (cluster.peerTlsIdentity === 'node' && cluster.peerTlsCert !== '' && node.id === '') {
+    found.push('node.id: must be set, because cluster.peerTlsIdentity is node');
   }
   const redisTls = `${cluster.redisTlsCa}${cluster.redisTlsCert}${cluster.redisTlsKey}` !== '';
   if (redisTls && !redis.startsWith('rediss')) {
@@ -271,7 +271,7 @@ class LayeredDocument {
     } else {
       const anonymous = anonymousProblem(result.data);
       if (anonymous !== undefined) this.problems.push(anonymous);
-      this.problems.push(...clusterProblems(result.data.cluster));
+      this.problems.push(...clusterProblems(result.data));
     }
     if (this.problems.length > 0 || !result.success) throw new ConfigError(this.problems);
     return result.data;
