@@ -177,7 +177,7 @@ export class ReceiveState {
       if (pending.failed) connection.storeLost('failed');
       else
         this.#kept(packetId, pending.reasonCode, waiting, session, () => {
-          router.settleUid(pending, uid);
+          router.settleUid(pending, uid, repeated);
         });
     });
   }

@@ -16,6 +16,7 @@ import type { RouteEntry, SessionTarget, Subscription } from '../route/subscript
 import { readUid, uidWithAssignment } from './assignment.ts';
 import type { Assignee, Assignment } from './assignment.ts';
 import { GivenUids } from './given-uids.ts';
+import { LateSettles } from './late-settles.ts';
 import { chooseLocalMember, chooseMember, isConnected } from './shared-choice.ts';
 import type { SharedStrategy } from './shared-choice.ts';
 import { PendingPublish } from './pending-publish.ts';
@@ -58,6 +59,7 @@ export class Router {
   readonly #random: Random;
   readonly #identity: NodeIdentity;
   readonly #givenUids = new GivenUids();
+  readonly #lateSettles = new LateSettles();
   readonly #retained: RetainedIndex;
   readonly #retainedMessages: Pick<StateStore, 'retain'>;
   readonly #sharedStrategy: SharedStrategy;
@@ -165,9 +167,21 @@ export class Router {
     return uidWithAssignment(id, assignment);
   }
 
-  /** The publisher will not repeat the message: whoever has it may forget its uid. */
-  settleUid(pending: PendingPublish, uid: string): void {
+  /**
+   * The publisher will not repeat the message: whoever has it may forget its uid. Later, when this was `repeated`:
+   * whoever began it may still be at it.
+   */
+  settleUid(pending: PendingPublish, uid: string, repeated = false): void {
     const { id } = readUid(uid);
+    if (!repeated) this.#settle(pending, id);
+    else this.#lateSettles.add(pending, id, this.#context.clock.monotonicMs());
+    if (this.#lateSettles.size === 0) return;
+    this.#lateSettles.takeDue(this.#context.clock.monotonicMs(), (late, lateId) => {
+      this.#settle(late, lateId);
+    });
+  }
+
+  #settle(pending: PendingPublish, id: string): void {
     for (const session of pending.sessions) this.#store.settleUid(session, id);
     for (const node of pending.nodes) this.#peers.settleUid(node, id);
     if (pending.given) this.#givenUids.settle(id);
