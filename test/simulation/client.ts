@@ -91,6 +91,8 @@ export class SimulatedClient implements ClientHandler {
   connected = false;
   subscribed = false;
   lastMessageAtMs = 0;
+  /** It gave up waiting for a clean start, which may yet happen. */
+  ambiguous = false;
   readonly #world: ClientWorld;
   readonly #zone: Zone;
   #connection: ClientConnection | undefined;
@@ -263,6 +265,7 @@ export class SimulatedClient implements ClientHandler {
     const { time, random } = this.#world;
     const { reconnectMinMs, reconnectMaxMs, clean } = this.plan;
     if (this.#connection === undefined) return;
+    if (!this.connected && this.#cleanStart && !clean) this.ambiguous = true;
     this.#record(this.connected ? { op: 'close' } : { op: 'connect', phase: 'fail', clean });
     this.#connection = undefined;
     this.connected = false;

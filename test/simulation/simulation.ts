@@ -363,7 +363,9 @@ class Simulation {
     const time = this.#time;
     const violations = checkHistory(this.#history, { overlapMsMax: 8_000 }).filter(
       (violation) =>
-        (mode === 'bounded' || SAFETY.has(violation.rule)) && !this.#isRepeatedAppend(violation),
+        (mode === 'bounded' || SAFETY.has(violation.rule)) &&
+        !this.#isRepeatedAppend(violation) &&
+        !this.#isCleanStart(violation),
     );
     if (mode === 'bounded') {
       for (const node of this.#nodes.values()) {
@@ -395,6 +397,16 @@ class Simulation {
     return [client, ...others.map(({ plan }) => plan.clientId)]
       .filter((id) => filterOf(id) === filter)
       .some((id) => this.#redis.repeatedAppends.has(`${id} ${publisher!} ${seq!}`));
+  }
+
+  /** A clean start that nobody waited for may end a session long after. */
+  #isCleanStart({ rule, message }: Violation): boolean {
+    if (rule !== 'L1') return false;
+    return this.#clients.some(
+      ({ ambiguous, plan }) =>
+        ambiguous &&
+        (message.includes(` to ${plan.clientId} (`) || message.startsWith(`${plan.clientId}:`)),
+    );
   }
 
   #at(elapsedMs: number, run: () => void): void {
