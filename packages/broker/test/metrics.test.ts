@@ -130,6 +130,7 @@ function clusterOf(peers: number): ClusterMetrics {
   counters.forwardsReceived = 5;
   counters.forwardsUnwanted = 1;
   counters.factsApplied = 7;
+  counters.acknowledged.observe(2);
   counters.refused('handshake_failed');
   const store = new RedisMetrics();
   store.observe('claim-session', 1.5);
@@ -179,6 +180,7 @@ test('a node of a cluster tells of its links, of what it forwards, of routes and
     'shoal_peer_connected{peer="n2"} 2',
     'shoal_peer_unacknowledged_bytes{peer="n2"} 9',
     'shoal_peer_unacknowledged_items{peer="n2"} 8',
+    'shoal_peer_ack_duration_seconds_bucket{le="0.0025"} 1',
     'shoal_peer_lost_items_total{peer="n2",reason="late"} 5',
     'shoal_store_operation_duration_seconds_bucket{operation="claim-session",le="0.0025"} 1',
     'shoal_store_failed_calls_total{operation="claim-session"} 1',

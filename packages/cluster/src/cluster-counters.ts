@@ -1,3 +1,4 @@
+import { Histogram } from '@shoalmq/core';
 import type { ServerRefusal } from './link/peer-server.ts';
 import type { ClusterReport } from './report.ts';
 
@@ -7,6 +8,8 @@ export class ClusterCounters {
   forwardsSent = 0;
   /** Of those that should have been: dropped at QoS 0 because the link was down or full. */
   forwardsDropped = 0;
+  /** Times from what somebody waits for being written to a link to its acknowledgement, once for each frame. */
+  readonly acknowledged = new Histogram();
   forwardsReceived = 0;
   /** Of those received: nobody here was subscribed, or no longer. */
   forwardsUnwanted = 0;

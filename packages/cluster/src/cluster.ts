@@ -638,6 +638,7 @@ class Member {
           security,
           limits: linkLimits ?? {},
           mayBeLate: () => this.valid,
+          acknowledged: this.#options.counters.acknowledged,
           ...(transport === undefined ? {} : { transport }),
         },
         clock,

@@ -118,6 +118,13 @@ export const CLUSTER_DECLARATIONS: readonly Declaration[] = [
     ({ link }) => link.counters.resets,
   ),
   {
+    name: 'shoal_peer_ack_duration_seconds',
+    help: 'Time from a message for another node, that a publisher waits for, to its acknowledgement; once for each frame.',
+    type: 'histogram',
+    labels: [],
+    read: inCluster(({ counters }) => histogram({}, counters.acknowledged)),
+  },
+  {
     name: 'shoal_peer_lost_items_total',
     help: 'Items for another node that did not arrive in time. dropped: nobody was promised them; late: nobody waits any longer, they may still arrive; missed: given up, and the other node was told.',
     type: 'counter',

@@ -1,4 +1,4 @@
-import type { ByteSink, NodeIdentity } from '@shoalmq/core';
+import type { ByteSink, Histogram, NodeIdentity } from '@shoalmq/core';
 import { CHUNK_BYTES, takeChunk } from './chunk.ts';
 import type { Chunk } from './chunk.ts';
 import { grpcTransport } from './grpc-transport.ts';
@@ -87,6 +87,8 @@ export interface PeerLinkOptions {
    * dead. Then it is asked again in a moment. @default always
    */
   readonly mayBeLate?: () => boolean;
+  /** Gets how long frames that somebody waits for took to be acknowledged, from their first item on. */
+  readonly acknowledged?: Histogram;
   readonly events: LinkEvents;
 }
 
@@ -562,9 +564,12 @@ export class PeerLink implements ByteSink {
   /** Lets go of frames that the peer has. Returns how many wait for them, in order. */
   #forget(received: number): readonly Waited[] {
     const waited: Waited[] = [];
+    let nowMs = 0;
     let frame = this.#first;
     for (; frame !== undefined && frame.sequence <= received; frame = frame.next) {
       if (frame.waiting > 0) {
+        nowMs ||= performance.now();
+        this.#options.acknowledged?.observe(nowMs - frame.createdAtMs);
         const outcome = frame.missed > 0 ? 'missed' : 'acknowledged';
         const last = waited.at(-1);
         if (last?.outcome === outcome) last.count += frame.waiting;
