@@ -98,6 +98,7 @@ interface Subscription {
 }
 
 interface Delivery {
+  readonly client: string;
   readonly qos: 0 | 1 | 2;
   readonly atMs: number;
   readonly connection: number;
@@ -381,7 +382,13 @@ class HistoryCheck {
     }
     const group = groupOf(subscription.filter);
     const owner = group === undefined ? session : this.#groups.get(group)!;
-    const delivery = { at, atMs: record.atMs, connection: record.connection, qos: record.qos };
+    const delivery = {
+      client: record.client,
+      at,
+      atMs: record.atMs,
+      connection: record.connection,
+      qos: record.qos,
+    };
     const before = owner.deliveries.get(message);
     if (before === undefined) {
       owner.deliveries.set(message, delivery);
@@ -408,7 +415,10 @@ class HistoryCheck {
     // Of a shared group one member may have a lower QoS than another.
     if (record.qos === 2 && before.qos === 2) {
       const rule = message.will ? 'L6' : 'L2';
-      this.#report(rule, `${what} came again, first on connection ${before.connection}`);
+      this.#report(
+        rule,
+        `${what} came again, first to ${before.client} on connection ${before.connection}`,
+      );
       return;
     }
     // What waits for a member of a group that is away may go to another one, and to both if that fails half way.
@@ -418,7 +428,8 @@ class HistoryCheck {
       record.connection !== before.connection ||
       message.resentAt >= 0;
     if (this.#faultAt === NEVER) this.#report('L3', `${what} came again, without any fault`);
-    else if (!redelivery) this.#report('L3', `${what} came again, not as redelivery`);
+    else if (!redelivery)
+      this.#report('L3', `${what} came again, not as redelivery, first to ${before.client}`);
   }
 
   #checkOrder(
