@@ -63,12 +63,13 @@ const CLUSTER_NOTES = [
   'on another. cluster-spread: every message crosses one of the links, with two nodes and with three.',
   `Every broker is warmed up for ${String(CLUSTER_WARM_UP_SECONDS)} s at least.`,
   'linkBytes: what the kernel received on the links between nodes for each message, heartbeats included.',
-  'cluster-bystander: a third node has subscriptions of which none matches; bystanderBytes is what came to it.',
+  'cluster-bystander: a third node has subscriptions of which none matches; bystanderBytes is what came to it for',
+  'each message, bystanderMessages and subscriberMessages what nodes count themselves (/metrics), in all.',
   'cluster-persistent: the subscribers have persistent sessions. cluster-offline: msg/s and CPU of appending, then of',
   'the return. cluster-connects: one CONNECT and SUBSCRIBE, then one CONNECT to a session that exists.',
-  'cluster-failover: from a kill on, per client; p50 and p99 from connecting to CONNACK; routeChanges are entries in',
-  'the logs of routes in Redis until after the burial. cluster-join: bytes in use after a collection, without',
-  'those of a node that joins an empty cluster.',
+  'cluster-failover: from a kill on, per client; p50 and p99 from connecting to CONNACK; until after the burial,',
+  'routeChanges is what the other node counts (/metrics), routesLogged the entries in the logs in Redis.',
+  'cluster-join: bytes in use after a collection, without those of a node that joins an empty cluster.',
 ];
 
 const RATIO_NOTES = [

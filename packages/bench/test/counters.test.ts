@@ -12,6 +12,7 @@ test('the series of a metric are added up, and no metric is no number', () => {
     'process_open_fds 20',
   ].join('\n');
   expect(sumOfMetric(text, 'shoal_routes')).toBe(1_000_003);
+  expect(sumOfMetric(text, 'shoal_routes', 'kind="clean"')).toBe(3);
   expect(sumOfMetric(text, 'process_open_fds')).toBe(20);
   expect(sumOfMetric(text, 'shoal')).toBeNaN();
 });

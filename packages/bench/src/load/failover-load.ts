@@ -9,7 +9,8 @@ import { readAllResidentBytes } from '../process-usage.ts';
 import { ignorePackets, RawClient } from '../raw-client.ts';
 import { encodePublish } from '../wire.ts';
 import { connectAll } from './connect-all.ts';
-import { countRouteChanges } from './route-log.ts';
+import { readMetric } from './node-metrics.ts';
+import { countLoggedRoutes } from './route-log.ts';
 import { perMessage, startUsageWindow } from './usage-window.ts';
 
 const CONCURRENCY = 200;
@@ -50,8 +51,15 @@ export async function runFailoverLoad(failover: FailoverCase, plan: Plan): Promi
     return client;
   });
   await delay(plan.warmUpMs);
-  const routesBefore = await countRouteChanges(redis);
-  if (routesBefore < failover.clients) throw new Error('the logs of routes are not counted');
+  const routeChanges = async () => ({
+    counted: await readMetric(survivor.httpPort, 'shoal_route_changes_total'),
+    logged: await countLoggedRoutes(redis),
+  });
+  const before = await routeChanges();
+  // The survivor has applied the subscriptions of all clients, or these counters do not count.
+  if (!(Math.min(before.counted, before.logged) >= failover.clients)) {
+    throw new Error('changes of routes are not counted');
+  }
   const outages = new LatencyHistogram();
   const survivors = { nodes: [survivor] as const, redis };
   const usage = startUsageWindow(survivors);
@@ -69,7 +77,7 @@ export async function runFailoverLoad(failover: FailoverCase, plan: Plan): Promi
     const burying = startUsageWindow(survivors);
     await delay(BURIAL_MS);
     const buried = perMessage(burying(), failover.clients);
-    const routeChanges = (await countRouteChanges(redis)) - routesBefore;
+    const after = await routeChanges();
     const residentBytes = readAllResidentBytes([survivor]);
     await publishToAll(failover.clients, plan, () => received);
     const { deliveredPerSecond, brokerCpuUs, redisCpuUs, otherCpuPercent } = perMessage(
@@ -90,7 +98,8 @@ export async function runFailoverLoad(failover: FailoverCase, plan: Plan): Promi
         reconnectRedisUs: redisCpuUs,
         burialCpuUs: buried.brokerCpuUs,
         burialRedisUs: buried.redisCpuUs,
-        routeChanges,
+        routeChanges: after.counted - before.counted,
+        routesLogged: after.logged - before.logged,
       },
     };
   } finally {

@@ -11,6 +11,7 @@ import { connectAll } from './connect-all.ts';
 import { DeliveryMeter } from './delivery-meter.ts';
 import { otherFilters, ROTATING_FILTERS, rotatingTopics } from './filters.ts';
 import { startLinkWindow } from './link-bytes.ts';
+import { readMetric } from './node-metrics.ts';
 import { nodeOfPublisher, nodeOfSubscriber } from './placement.ts';
 import { Publisher } from './publisher.ts';
 import { Subscriber } from './subscriber.ts';
@@ -32,6 +33,7 @@ export async function runFlowLoad(flow: FlowCase, plan: Plan): Promise<Measureme
   try {
     await load.alive(delay(plan.warmUpMs));
     const links = await startLinkWindow(plan.nodes);
+    const forwardsBefore = await load.forwardsReceived();
     const deliveredBefore = load.meter.delivered;
     const usage = startUsageWindow(plan);
     load.meter.recording = true;
@@ -40,10 +42,16 @@ export async function runFlowLoad(flow: FlowCase, plan: Plan): Promise<Measureme
     load.meter.recording = false;
     const delivered = load.meter.delivered - deliveredBefore;
     const linkBytes = await links();
+    const forwards = (await load.forwardsReceived()).map(
+      (count, node) => count - (forwardsBefore[node] ?? 0),
+    );
     const residentBytes = readAllResidentBytes(plan.nodes);
     sender.stop();
     await load.alive(load.drained());
     if (delivered === 0) throw new Error('nothing was delivered in the measured phase');
+    if (forwards[1] !== undefined && !(forwards[1] >= delivered)) {
+      throw new Error('messages between nodes are not counted');
+    }
     if (load.meter.strays > 0) throw new Error('messages came to the wrong subscriber');
     return {
       ...perMessage(used, delivered),
@@ -55,7 +63,11 @@ export async function runFlowLoad(flow: FlowCase, plan: Plan): Promise<Measureme
         ...(watch.stalls() > 0 ? { stalls: watch.stalls() } : {}),
         ...(linkBytes.length > 0 ? { linkBytes: sum(linkBytes) / delivered } : {}),
         ...(flow.bystander === true
-          ? { bystanderBytes: (linkBytes.at(-1) ?? Number.NaN) / delivered }
+          ? {
+              bystanderBytes: (linkBytes.at(-1) ?? Number.NaN) / delivered,
+              bystanderMessages: forwards.at(-1) ?? Number.NaN,
+              subscriberMessages: forwards[1] ?? Number.NaN,
+            }
           : {}),
       },
     };
@@ -164,6 +176,16 @@ class FlowLoad {
         stopped = true;
       },
     };
+  }
+
+  /** Messages that each node has been sent by others, as it counts them; none when there is no bystander. */
+  forwardsReceived(): Promise<number[]> {
+    const nodes = this.#flow.bystander === true ? this.#plan.nodes : [];
+    return Promise.all(
+      nodes.map(({ httpPort }) =>
+        readMetric(httpPort, 'shoal_forwarded_messages_total', 'direction="received"'),
+      ),
+    );
   }
 
   /** Gives up what is on the way when nothing has moved for two seconds, so that a loss never hangs. */

@@ -14,7 +14,7 @@ end
 return total`;
 
 /** How many changes of routes the cluster has made since its Redis started, by the logs in Redis. */
-export async function countRouteChanges(redis: RunningRedis): Promise<number> {
+export async function countLoggedRoutes(redis: RunningRedis): Promise<number> {
   const connection = new Redis({ host: '127.0.0.1', port: redis.port });
   try {
     return Number(await connection.eval(COUNT_SCRIPT, 0));
