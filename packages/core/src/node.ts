@@ -224,6 +224,7 @@ export class Node {
   /** Connections that are open, with or without a session. */
   get openConnections(): number {
     return this.#open.size;
+    this.router.tick(nowMs);
   }
 
   /**

@@ -186,3 +186,19 @@ test('hash-client-id: the publisher decides, whatever the topic', () => {
 function clientIdOf(entry: RouteEntry | undefined): string | undefined {
   return entry instanceof Subscription ? entry.target.clientId : undefined;
 }
+
+test('members of which nobody knows whether they are connected are asked for, and come before those that are away', () => {
+  const away = member('away', 'away', { persistent: true });
+  const unknown = member('unknown', 'away', { persistent: true });
+  unknown.target.seenAt = undefined;
+  const connected = member('connected', 'connected');
+  const located: string[] = [];
+  const choose = (group: SharedGroup<Subscription>) => {
+    const random = new SeededRandom(7);
+    const locate = ({ clientId }: SessionTarget) => void located.push(clientId);
+    return clientIdOf(chooseMember(group, message(0), 'round-robin', random, locate));
+  };
+  expect(choose(groupOf(away, unknown))).toBe('unknown');
+  expect(choose(groupOf(away, unknown, connected))).toBe('connected');
+  expect(located).toEqual(['unknown', 'unknown']);
+});

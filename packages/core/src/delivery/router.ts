@@ -71,6 +71,8 @@ export class Router {
   #runQos: QoS = 0;
   #runPublisher = '';
   #pending: PendingPublish | undefined = undefined;
+  /** Members of shared groups whose place is being asked for. */
+  readonly #sought = new Set<SessionTarget>();
   /** Topics whose retained message is new or gone, and not every node knows that yet. */
   readonly #announcing = new Map<string, Promise<void>>();
   #locating = 0;
@@ -161,7 +163,7 @@ export class Router {
     if (shared.length === 0) return id;
     const assignment = new Map<string, Assignee>();
     for (const group of shared) {
-      const member = chooseMember(group, message, this.#sharedStrategy, this.#random);
+      const member = this.#choose(group, message);
       if (member !== undefined) assignment.set(fullFilter(group), this.#assigneeOf(member));
     }
     return uidWithAssignment(id, assignment);
@@ -230,13 +232,22 @@ export class Router {
     this.#pending = outer;
   }
 
-  /** The client of a persistent session is away: what it was never sent of shared subscriptions goes to other members. */
+  /** The client of a persistent session is away: what it was never sent of shared subscriptions goes to other members, soon. */
   redistributeUnsent(target: SessionTarget): void {
     for (const { share } of target.subscriptions.values()) {
       if (share === '') continue;
-      this.#unsent.look(target);
+      this.#unsent.add(target, this.#context.clock.monotonicMs());
       return;
     }
+  }
+
+  #choose(group: SharedGroup<RouteEntry>, message: Message): RouteEntry | undefined {
+    return chooseMember(group, message, this.#sharedStrategy, this.#random, this.#locateSoon);
+  }
+
+  /** Time has passed. */
+  tick(nowMs: number): void {
+    this.#unsent.tick(nowMs);
   }
 
   /** See `PassOn`. */
@@ -245,7 +256,7 @@ export class Router {
       (candidate) => fullFilter(candidate) === name,
     );
     if (group === undefined) return false;
-    const member = chooseMember(group, message, this.#sharedStrategy, this.#random);
+    const member = this.#choose(group, message);
     if (member === undefined || !isConnected(member)) return false;
     this.flush();
     const outer = this.#pending;
@@ -480,7 +491,7 @@ export class Router {
       const isLater = assignment !== undefined && assigned === undefined;
       if (repeated || isLater) return undefined;
     }
-    member ??= chooseMember(group, message, this.#sharedStrategy, this.#random);
+    member ??= this.#choose(group, message);
     if (member === undefined) {
       this.#context.counters.messagesDropped.offline_qos0 += 1;
       return undefined;
@@ -546,7 +557,7 @@ export class Router {
     }
     const outbox = target.outbox;
     if (outbox === undefined) {
-      this.#deliverElsewhere(message, target, retain, subscriptionIds);
+      this.#deliverElsewhere(message, target, retain, subscriptionIds, group);
       return;
     }
     // Of a shared group: no member was free.
@@ -585,6 +596,7 @@ export class Router {
         counters.messagesDropped.offline_qos0 += 1;
       });
     });
+    group: SharedGroup<RouteEntry> | undefined,
   }
 
   /** Tells the node that serves the session, if one does, of a new entry of its queue. */
@@ -601,6 +613,11 @@ export class Router {
         target.seenAt = undefined;
         this.#hint(target, sequence, queued, nodeId);
       });
+      if (nodeId === '' && group !== undefined) {
+        // It was chosen because it might have been connected.
+        this.redistribute(owned, group);
+        return;
+      }
     });
   }
 
@@ -629,6 +646,16 @@ export class Router {
     queued: QueuedMessage,
     uid: string,
     pending: PendingPublish | undefined,
+  readonly #locateSoon = (target: SessionTarget): void => {
+    if (this.#peers.alone || this.#locating >= LOCATING_MAX || this.#sought.has(target)) return;
+    this.#sought.add(target);
+    this.#locating += 1;
+    this.#whenLocated(target, () => {
+      this.#sought.delete(target);
+      this.#locating -= 1;
+    });
+  };
+
   ): void {
     pending?.expect();
     if (uid !== '') pending?.rememberedBy(target);

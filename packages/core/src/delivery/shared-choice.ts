@@ -2,7 +2,7 @@ import type { Message } from '../message.ts';
 import type { Random } from '../ports/random.ts';
 import { NodeRoute } from '../route/node-route.ts';
 import type { SharedGroup } from '../route/route-table.ts';
-import type { RouteEntry, Subscription } from '../route/subscription.ts';
+import type { RouteEntry, SessionTarget, Subscription } from '../route/subscription.ts';
 import { hashBytes } from '../topic/topic.ts';
 import { utf8Bytes } from '../topic/utf8.ts';
 
@@ -11,18 +11,20 @@ export type SharedStrategy =
   'round-robin' | 'random' | 'sticky' | 'hash-client-id' | 'hash-topic' | 'local-first';
 
 /** How well a member can take a message now. */
-const Fitness = { None: 0, Away: 1, Behind: 2, Elsewhere: 3, Here: 4 } as const;
+const Fitness = { None: 0, Away: 1, Unknown: 2, Behind: 3, Elsewhere: 4, Here: 5 } as const;
 
 /**
  * Picks the one member of a shared group that gets `message` (MQTT 5.0 §4.8.2): one with a connection that can take
- * messages, else one that is connected but behind, else one that is away and whose session keeps the message.
- * `undefined` when there is none: all are away and the message has QoS 0.
+ * messages, else one that is connected but behind, else one that may be connected, else one that is away and whose
+ * session keeps the message. `undefined` when there is none: all are away and the message has QoS 0. `locate` is called
+ * for members of which it is not known whether they are connected: they should have their share.
  */
 export function chooseMember(
   group: SharedGroup<RouteEntry>,
   message: Message,
   strategy: SharedStrategy,
   random: Random,
+  locate: (target: SessionTarget) => void = () => undefined,
 ): RouteEntry | undefined {
   const { members } = group;
   const start = firstChoice(group, message, strategy, random);
@@ -30,7 +32,9 @@ export function chooseMember(
   let bestFitness: number = Fitness.None;
   for (let step = 0; step < members.length; step++) {
     const index = (start + step) % members.length;
-    let fitness = fitnessOf(members[index]!, message);
+    const member = members[index]!;
+    let fitness = fitnessOf(member, message);
+    if (fitness === Fitness.Unknown) locate((member as Subscription).target);
     // Only this strategy cares where a member is connected.
     if (strategy !== 'local-first' && fitness === Fitness.Elsewhere) fitness = Fitness.Here;
     if (fitness <= bestFitness) continue;
@@ -64,12 +68,12 @@ export function chooseLocalMember(
   return fallback;
 }
 
-/** Whether the member has a connection, as far as is known here. */
+/** Whether the member has a connection, or may have. */
 export function isConnected(member: RouteEntry): boolean {
   if (member instanceof NodeRoute) return true;
   const { outbox, seenAt } = member.target;
   if (outbox !== undefined) return outbox.open;
-  return seenAt !== undefined && seenAt !== '';
+  return seenAt !== '';
 }
 
 function fitnessOf(member: RouteEntry, message: Message): number {
@@ -86,10 +90,9 @@ function fitnessOf(member: RouteEntry, message: Message): number {
     return outbox.congested ? Fitness.Behind : Fitness.Here;
   }
   if (!persistent) return Fitness.None;
-  if (seenAt !== undefined && seenAt !== '') return Fitness.Elsewhere;
-  // Where nobody knows, the store is asked.
-  const keeps = seenAt === undefined || (message.qos > 0 && member.qos > 0);
-  return keeps ? Fitness.Away : Fitness.None;
+  if (seenAt === undefined) return Fitness.Unknown;
+  if (seenAt !== '') return Fitness.Elsewhere;
+  return message.qos > 0 && member.qos > 0 ? Fitness.Away : Fitness.None;
 }
 
 function firstChoice(

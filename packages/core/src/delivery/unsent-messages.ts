@@ -6,6 +6,8 @@ import type { SessionTarget } from '../route/subscription.ts';
 /** Read, and given to others, in one piece: what is under way when the client comes back may come twice. */
 const PAGE_MESSAGES = 64;
 const PAGE_BYTES = 262_144;
+/** Milliseconds that a client has to come back: then what waits for it is its own. */
+const GRACE_MS = 3_000;
 /** Sessions that are looked after at the same time; the others wait. */
 const SESSIONS_MAX = 8;
 
@@ -26,6 +28,8 @@ export type PassOn = (message: Message, group: string, done: (kept: boolean) => 
 export class UnsentMessages {
   readonly #store: Pick<StateStore, 'read' | 'remove'>;
   readonly #passOn: PassOn;
+  /** With the time from which on others get what they have. */
+  readonly #graced = new Map<SessionTarget, number>();
   readonly #waiting = new Set<SessionTarget>();
   #running = 0;
 
@@ -35,9 +39,20 @@ export class UnsentMessages {
   }
 
   /** The session may have such messages. */
-  look(target: SessionTarget): void {
-    this.#waiting.add(target);
-    this.#lookAtNext();
+  add(target: SessionTarget, nowMs: number): void {
+    if (!this.#graced.has(target)) this.#graced.set(target, nowMs + GRACE_MS);
+  }
+
+  /** Time has passed. */
+  tick(nowMs: number): void {
+    for (const [target, dueMs] of this.#graced) {
+      // In the order in which they came.
+      if (dueMs > nowMs) return;
+      this.#graced.delete(target);
+      if (target.outbox !== undefined || target.ended) continue;
+      this.#waiting.add(target);
+      this.#lookAtNext();
+    }
   }
 
   #lookAtNext(): void {
