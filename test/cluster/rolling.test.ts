@@ -100,6 +100,10 @@ async function underLoad(
   await fleet.quiescence();
   const violations = checkHistory(fleet.history);
   if (violations.length > 0) throw new Error(`seed ${SEED}: ${violationSummary(violations)}`);
+  const mismatches = cluster.running
+    .flatMap((id) => cluster.node(id).lines)
+    .filter((line) => line.includes('"cluster.mismatch"'));
+  expect(mismatches).toEqual([]);
   // Longer than wills wait; and then one that is due, which shows that they would have come.
   await delay(WILL_GRACE_SECONDS * 1_000);
   expect(fleet.wills()).toEqual([]);

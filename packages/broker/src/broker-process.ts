@@ -64,7 +64,8 @@ export async function startBrokerProcess(
       parts.broker === undefined
         ? { ok: false, reason: 'starting' }
         : { ok: true, reason: 'started' },
-    isDraining: () => stopping !== undefined,
+    // A balancer that is told 503 may cut the clients that are here.
+    isDraining: () => stopping !== undefined || parts.health?.().passing === true,
   };
   const { http } = config;
   const ops =
@@ -229,6 +230,9 @@ function logReport(logger: Logger, report: NodeReport | ClusterReport): void {
       return;
     case 'cluster.peer_down':
       logger.warn(report, 'the link to another node broke');
+      return;
+    case 'cluster.mismatch':
+      logger.error(report, 'routes here and on another node differed: they are loaded again');
       return;
     case 'cluster.unreachable':
       logger.warn(report, 'this node and another one do not reach each other');

@@ -21,6 +21,8 @@ export class ClusterCounters {
   /** Changes of the shared routes and of names of retained topics that this node wrote, and that it applied. */
   factsWritten = 0;
   factsApplied = 0;
+  /** Times that the routes of this node and of another one were not the same for good, and were loaded again. */
+  mismatches = 0;
   suspensions = 0;
   /** Times that the store was replaced or rolled back: a failover, or a Redis that came back empty. */
   storeReplacements = 0;
@@ -35,6 +37,7 @@ export class ClusterCounters {
   /** Counts what is told anyway. */
   count({ event }: ClusterReport): void {
     if (event === 'cluster.suspended') this.suspensions += 1;
+    else if (event === 'cluster.mismatch') this.mismatches += 1;
     else if (event === 'cluster.state_replaced') this.storeReplacements += 1;
     else if (event === 'cluster.buried') this.burials += 1;
   }

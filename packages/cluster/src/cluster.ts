@@ -3,6 +3,7 @@ import type {
   Clock,
   ClusterState,
   FactChange,
+  FactDigest,
   LogPosition,
   Membership as View,
   Node,
@@ -15,6 +16,7 @@ import type {
   SubscriptionChange,
 } from '@shoalmq/core';
 import { Burial } from './burial.ts';
+import { DigestComparison } from './digest-comparison.ts';
 import { FactReplica } from './fact-replica.ts';
 import { FactWriter } from './fact-writer.ts';
 import { HintRetries } from './hint-retries.ts';
@@ -44,9 +46,16 @@ export interface ClusterTimes {
   readonly leaseMs: number;
   /** Milliseconds between looks at the logs of shared facts. */
   readonly pollMs: number;
+  /** Milliseconds between comparisons of the tables with those of the peers. */
+  readonly digestMs: number;
 }
 
-export const DEFAULT_CLUSTER_TIMES: ClusterTimes = { renewMs: 1_000, leaseMs: 5_000, pollMs: 250 };
+export const DEFAULT_CLUSTER_TIMES: ClusterTimes = {
+  renewMs: 1_000,
+  leaseMs: 5_000,
+  pollMs: 250,
+  digestMs: 3_000,
+};
 
 export interface ClusterOptions {
   readonly state: ClusterState;
@@ -73,10 +82,18 @@ export interface ClusterOptions {
 export interface ClusterHealth {
   /** All routes are known, every node that lives knows this one, and its lease is valid. */
   readonly ready: boolean;
+  /** Not ready for a moment only: it should get no new clients, and keep those that it has. */
+  readonly passing?: true;
   /** For people: which bucket is missing, which peer cannot be reached. Also of a node that is ready. */
   readonly problems: readonly string[];
 }
 
+/** Milliseconds after tables were loaded again because they differed in which that is not done once more. */
+const MISMATCH_MS = 30_000;
+const NOT_JOINED: ClusterHealth = {
+  ready: false,
+  problems: ['this node has not joined yet'],
+};
 /** Milliseconds between looks at whether those who wait for validity may go on. */
 const VALIDITY_POLL_MS = 20;
 /** Milliseconds between renewals while it is not known whether all nodes have told a replaced store what they know. */
@@ -195,7 +212,7 @@ export class Cluster {
   }
 
   health(): ClusterHealth {
-    return this.#member?.health() ?? { ready: false, problems: ['this node has not joined yet'] };
+    return this.#member?.health() ?? NOT_JOINED;
   }
 
   /** Every node that had a lease at the last renewal, this one included; none before the first. */
@@ -246,6 +263,10 @@ class Member {
   readonly #burial: Burial;
   readonly #membership: Membership;
   readonly #reachability: Reachability;
+  readonly #digest: FactDigest;
+  readonly #comparison: DigestComparison;
+  #digestAtMs = -Infinity;
+  #mismatchAtMs = -Infinity;
   readonly #refused: RefusalReports;
   #server: PeerServer | undefined;
   /** By name; those with a lease. */
@@ -320,7 +341,15 @@ class Member {
       report,
       keepRetained: (listed) => this.#keepRetained(listed),
     });
-    this.#local = new LocalSubscriptions(this.#self, (changes) => this.#writer.write(changes));
+    const digest = node.digest!;
+    this.#digest = digest;
+    const rememberedMs = 2.5 * times.digestMs;
+    this.#comparison = new DigestComparison(digest, () => clock.monotonicMs(), rememberedMs);
+    this.#local = new LocalSubscriptions(
+      this.#self,
+      (changes) => this.#writer.write(changes),
+      digest,
+    );
     this.#membership = new Membership(
       {
         state,
@@ -470,7 +499,11 @@ class Member {
     const { state } = this.#membership;
     if (state === 'draining') problems.push('this node is leaving');
     if (state === 'joining' && problems.length === 0) problems.push('this node is joining');
-    return { ready: valid && state === 'serving', problems };
+    const serves = valid && state === 'serving';
+    const { reloading } = this.#replica;
+    if (reloading) problems.push('routes are loaded again');
+    if (serves && reloading) return { ready: false, passing: true, problems };
+    return { ready: serves, problems };
   }
 
   status(): ClusterStatus {
@@ -580,9 +613,33 @@ class Member {
     if (this.#serving) {
       const survivors = view.nodes.filter(({ state }) => state !== 'joining').map(nodeName);
       this.#burial.see(view.dead, survivors);
+      this.#tellDigest();
     } else {
       void this.#tryToServe();
     }
+  }
+
+  #tellDigest(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs - this.#digestAtMs < this.#times.digestMs || this.#replica.reloading) return;
+    this.#digestAtMs = nowMs;
+    for (const peer of this.#peers.values()) if (peer.up) peer.tellDigest(this.#digest.sums);
+  }
+
+  /**
+   * The tables of a peer sum up to this. Either may be wrong, and each finds that out by itself: what it answers for is
+   * written again, and everything loaded.
+   */
+  #onDigest(name: string, peerId: string, sums: Uint32Array): void {
+    if (!this.#serving || !this.valid || this.#replica.reloading) return;
+    if (!this.#comparison.compare(name, sums)) return;
+    const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs - this.#mismatchAtMs < MISMATCH_MS) return;
+    this.#mismatchAtMs = nowMs;
+    this.#options.report({ event: 'cluster.mismatch', peerId });
+    this.#comparison.startAgain();
+    this.#announceAgain();
+    this.#replica.reload('replace');
   }
 
   #onRenewalFailed(error: unknown): void {
@@ -663,6 +720,7 @@ class Member {
   #close(peer: Peer): void {
     const name = nodeName(peer.descriptor);
     this.#peers.delete(name);
+    this.#comparison.forget(name);
     this.#byTarget.delete(peer.target);
     if (this.#byId.get(peer.descriptor.id) === peer) this.#byId.delete(peer.descriptor.id);
     this.#server?.forget(peer.descriptor);
@@ -900,7 +958,10 @@ class Member {
     if (peer === undefined) return;
     peer.silentSinceMs = undefined;
     const { counters } = this.#options;
-    const parts = { node: this.#node, replica: this.#replica, peer, source, counters };
+    const onDigest = (sums: Uint32Array): void => {
+      this.#onDigest(name, peer.descriptor.id, sums);
+    };
+    const parts = { node: this.#node, replica: this.#replica, peer, source, counters, onDigest };
     // A stream that goes on where another one broke has the same source, and what waits for the lease with it.
     if (fresh || !this.#inboxes.has(source)) this.#inboxes.set(source, new Inbox(parts));
     if (fresh && this.#heardBefore.has(name)) {

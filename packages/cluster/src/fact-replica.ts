@@ -61,6 +61,11 @@ export class FactReplica {
     return this.#currentAtMs;
   }
 
+  /** Everything is being loaded again. */
+  get reloading(): boolean {
+    return this.loaded && this.#mustLoad !== undefined;
+  }
+
   /** The first bucket that has not been loaded, if any. */
   get missingBucket(): number | undefined {
     for (let bucket = 0; bucket < FACT_BUCKETS; bucket++) {

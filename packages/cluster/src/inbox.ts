@@ -29,6 +29,7 @@ export class Inbox implements ItemHandler {
   readonly #peer: Peer;
   readonly #source: PeerSource;
   readonly #counters: ClusterCounters;
+  readonly onDigest: (sums: Uint32Array) => void;
   /**
    * What came while this node had no lease, in order: clean sessions may have moved on, and get it only when that is
    * known. QoS 0 flows.
@@ -45,7 +46,9 @@ export class Inbox implements ItemHandler {
     readonly peer: Peer;
     readonly source: PeerSource;
     readonly counters: ClusterCounters;
+    readonly onDigest: (sums: Uint32Array) => void;
   }) {
+    this.onDigest = parts.onDigest;
     this.#node = parts.node;
     this.#replica = parts.replica;
     this.#peer = parts.peer;

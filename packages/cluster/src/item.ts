@@ -31,6 +31,7 @@ const Kind = {
   Changed: 7,
   Applied: 8,
   Settled: 9,
+  Digest: 10,
 } as const;
 
 const HEAD_BYTES = 5;
@@ -178,6 +179,15 @@ export function writeApplied(sink: ByteSink, number: number): void {
   end(sink, start);
 }
 
+/** What the tables of the sender sum up to; see `FactDigest`. */
+export function writeDigest(sink: ByteSink, sums: Uint32Array): void {
+  sink.reserve(HEAD_BYTES + NUMBER_BYTES_MAX * (1 + sums.length));
+  const start = begin(sink, Kind.Digest);
+  writeNumber(sink, sums.length);
+  for (const sum of sums) writeNumber(sink, sum);
+  end(sink, start);
+}
+
 /** What was forwarded under `uid` will not be forwarded again. */
 export function writeSettled(sink: ByteSink, uid: string): void {
   sink.reserve(HEAD_BYTES + textBytesMax(uid));
@@ -203,6 +213,7 @@ export interface ItemHandler {
   onChanged(number: number, positions: ReadonlyMap<number, LogPosition>): void;
   onApplied(number: number): void;
   onSettled(uid: string): void;
+  onDigest(sums: Uint32Array): void;
 }
 
 /** Decodes items. A message of a known topic costs no string and no allocation. */
@@ -308,6 +319,9 @@ export class ItemDecoder {
         return;
       case Kind.Settled:
         handler.onSettled(reader.text());
+        return;
+      case Kind.Digest:
+        handler.onDigest(Uint32Array.from(this.#readNumbers()));
         return;
       // Anything else is of a later version.
     }

@@ -1,4 +1,4 @@
-import type { FactChange, NodeIdentity } from '@shoalmq/core';
+import type { FactChange, FactDigest, NodeIdentity } from '@shoalmq/core';
 
 /** Writes changes of facts in the order of the calls; resolves when all nodes have applied them. */
 export type WriteFacts = (changes: readonly FactChange[]) => Promise<void>;
@@ -26,11 +26,14 @@ interface Counted {
 export class LocalSubscriptions {
   readonly #self: NodeIdentity;
   readonly #write: WriteFacts;
+  readonly #digest: FactDigest | undefined;
   readonly #filters = new Map<string, Counted>();
 
-  constructor(self: NodeIdentity, write: WriteFacts) {
+  /** `digest`: of the facts, which are added to it. */
+  constructor(self: NodeIdentity, write: WriteFacts, digest?: FactDigest) {
     this.#self = self;
     this.#write = write;
+    this.#digest = digest;
   }
 
   /** Filters with a subscriber. */
@@ -53,6 +56,8 @@ export class LocalSubscriptions {
       if (counted.count === 0) this.#filters.delete(filter);
       else this.#filters.set(filter, counted);
       if (weight !== before) {
+        if (before > 0) this.#digest?.toggleNode(this.#self, filter, before);
+        if (weight > 0) this.#digest?.toggleNode(this.#self, filter, weight);
         facts.push(this.#fact(filter, weight));
         filters.push(counted);
       } else if (counted.announcing !== undefined) {

@@ -17,6 +17,7 @@ import {
   writeChanged,
   writeConnected,
   writeDeliverAt,
+  writeDigest,
   writeForward,
   writeHint,
   writeLooked,
@@ -165,6 +166,12 @@ export class Peer {
     return this.#ask((number) => {
       writeChanged(this.#link, number, positions);
     });
+  }
+
+  /** Best effort: there will be another one. */
+  tellDigest(sums: Uint32Array): void {
+    writeDigest(this.#link, sums);
+    this.#link.commitDroppable();
   }
 
   answerApplied(number: number): void {

@@ -53,9 +53,7 @@ export class Reachability {
   problem({ descriptor: { id, address }, up, heard }: ReachablePeer): string | undefined {
     const settings = 'cluster.peerHost, cluster.peerPort and cluster.peerAddress';
     const problems = [
-      ...(up
-        ? []
-        : [`node ${id} cannot be reached at ${address}: look at its ${settings}`]),
+      ...(up ? [] : [`node ${id} cannot be reached at ${address}: look at its ${settings}`]),
       ...(heard
         ? []
         : [`node ${id} has not reached this node at ${this.#ownAddress()}, its ${settings}`]),

@@ -15,6 +15,8 @@ export type ClusterReport =
   | { readonly event: 'cluster.peer_down'; readonly peerId: string; readonly message: string }
   /** A peer that has a lease and this node have not been linked, in one direction or both, for seconds. */
   | { readonly event: 'cluster.unreachable'; readonly peerId: string; readonly message: string }
+  /** The routes of this node and of a peer are not the same for good: they are written and loaded again. */
+  | { readonly event: 'cluster.mismatch'; readonly peerId: string }
   | { readonly event: 'cluster.peer_gone'; readonly peerId: string; readonly dead: boolean }
   /** Messages for a peer that nobody waits for any longer. */
   | { readonly event: 'cluster.peer_late'; readonly peerId: string; readonly items: number }

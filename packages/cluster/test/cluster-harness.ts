@@ -15,7 +15,7 @@ import type {
 } from '@shoalmq/testkit';
 
 const clock = { monotonicMs: () => performance.now(), wallMs: () => Date.now() };
-const TIMES: ClusterTimes = { renewMs: 100, leaseMs: 1_500, pollMs: 50 };
+const TIMES: ClusterTimes = { renewMs: 100, leaseMs: 1_500, pollMs: 50, digestMs: 3_000 };
 /** Milliseconds after which something that should happen is said not to. */
 const PATIENCE_MS = 20_000;
 

@@ -11,6 +11,7 @@ import {
   writeForward,
   writeHint,
   writeLooked,
+  writeDigest,
   writeSettled,
   writeTakeOver,
 } from '../src/item.ts';
@@ -96,6 +97,7 @@ const items = fc.oneof(
   }),
   fc.record({ item: fc.constant('applied' as const), number: numbers }),
   fc.record({ item: fc.constant('settled' as const), uid: texts }),
+  fc.record({ item: fc.constant('digest' as const), sums: fc.uint32Array({ maxLength: 128 }) }),
 );
 type Item = typeof items extends fc.Arbitrary<infer T> ? T : never;
 
@@ -137,6 +139,8 @@ function write(sink: ByteSink, item: Item): void {
       return writeApplied(sink, item.number);
     case 'settled':
       return writeSettled(sink, item.uid);
+    case 'digest':
+      return writeDigest(sink, item.sums);
   }
 }
 
@@ -185,6 +189,9 @@ class Recorder implements ItemHandler {
   }
   onSettled(uid: string): void {
     this.got.push({ item: 'settled', uid });
+  }
+  onDigest(sums: Uint32Array): void {
+    this.got.push({ item: 'digest', sums });
   }
 }
 

@@ -3,6 +3,7 @@ export { DEFAULT_LIMITS } from './limits.ts';
 export type { Limits } from './limits.ts';
 export type { Eviction, Farewell } from './connection/eviction.ts';
 export { Node } from './node.ts';
+export { DIGEST_PARTS, FactDigest } from './route/fact-digest.ts';
 export type { ClientInfo, NodeEvents, NodeParts, NodeReport } from './node.ts';
 export { Connection } from './connection/connection.ts';
 export type { SharedStrategy } from './delivery/shared-choice.ts';

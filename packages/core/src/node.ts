@@ -30,6 +30,7 @@ import { RetainedIndex } from './retained/retained-index.ts';
 import { publishForm } from './route/matches.ts';
 import { RouteTable } from './route/route-table.ts';
 import { FilterSlice } from './route/filter-slice.ts';
+import { FactDigest } from './route/fact-digest.ts';
 import { SharedFacts } from './route/shared-facts.ts';
 import { SessionTarget, Subscription, subscriptionWeight } from './route/subscription.ts';
 import type { RouteEntry } from './route/subscription.ts';
@@ -139,6 +140,11 @@ export class Node {
   readonly router: Router;
   /** What all nodes of the cluster share, as this one knows it. */
   readonly facts: SharedFacts;
+  /**
+   * Of all shared facts in the tables of this node but its own clean sessions, whose facts it is told; `undefined` when
+   * there are no other nodes.
+   */
+  readonly digest: FactDigest | undefined;
   readonly delivery: DeliveryContext;
   readonly timers: TimerWheel;
   /** Turns of the event loop, for what takes longer than one may. */
@@ -178,7 +184,9 @@ export class Node {
     const seed = parts.random.integer(0x7fff_ffff);
     this.topics = new TopicTable(undefined, seed);
     this.table = new RouteTable(seed);
-    this.retained = new RetainedIndex(seed);
+    const digest = parts.peers.alone ? undefined : new FactDigest();
+    this.digest = digest;
+    this.retained = new RetainedIndex(seed, (name) => digest?.toggleRetained(name));
     this.retainedMessages = new RetainedMessages(parts.store, parts.clock);
     this.delivery = {
       encoder: parts.encoder,
@@ -309,8 +317,10 @@ export class Node {
       if (target.persistent) this.#persistentRoutes += 1;
     } else {
       this.table.remove(known);
+      this.#toggleFact(target, stored.filter, known);
     }
     target.subscriptions.set(stored.filter, subscription);
+    this.#toggleFact(target, stored.filter, subscription);
     return known === undefined;
   }
 
@@ -319,6 +329,7 @@ export class Node {
     if (known === undefined) return false;
     this.table.remove(known);
     target.subscriptions.delete(filter);
+    this.#toggleFact(target, filter, known);
     target.subscriptionWeight -= subscriptionWeight(filter);
     if (target.persistent) this.#persistentRoutes -= 1;
     return true;
@@ -329,10 +340,16 @@ export class Node {
     target.ended = true;
     if (target.persistent) this.#targets.delete(targetName(target.clientId, target.incarnation));
     const filters = [...target.subscriptions.keys()];
+    for (const [filter, known] of target.subscriptions) this.#toggleFact(target, filter, known);
     void this.#removeRoutes(target, [...target.subscriptions.values()]);
     target.subscriptions.clear();
     target.subscriptionWeight = 0;
     this.#announceRemoved(filters, target.persistent ? target : undefined);
+  }
+
+  #toggleFact(target: SessionTarget, filter: string, { options }: Subscription): void {
+    if (!target.persistent) return;
+    this.digest?.toggleSession(target.clientId, target.incarnation, filter, options);
   }
 
   async #removeRoutes(target: SessionTarget, routes: readonly Subscription[]): Promise<void> {

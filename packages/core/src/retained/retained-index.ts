@@ -36,9 +36,14 @@ export class RetainedIndex {
   readonly #births = new DoubleColumn();
   #born = 0;
   #size = 0;
+  readonly #onChange: ((name: string) => void) | undefined;
 
-  /** `seed`: a random integer, so that clients cannot choose names whose places in the index collide. */
-  constructor(seed = 0) {
+  /**
+   * `seed`: a random integer, so that clients cannot choose names whose places in the index collide. `onChange`: gets
+   * each name that comes or goes.
+   */
+  constructor(seed = 0, onChange?: (name: string) => void) {
+    this.#onChange = onChange;
     this.#tree = new LevelTree(SYSTEM_ROOT, seed);
     this.#reserve();
     this.#births.set(NONE, Infinity);
@@ -80,6 +85,7 @@ export class RetainedIndex {
     if (this.#names.get(node) !== undefined) return false;
     this.#names.set(node, name);
     this.#size += 1;
+    this.#onChange?.(name);
     return true;
   }
 
@@ -89,6 +95,7 @@ export class RetainedIndex {
     if (node === NONE || this.#names.get(node) === undefined) return false;
     this.#names.set(node, undefined);
     this.#size -= 1;
+    this.#onChange?.(name);
     for (let end = name.length; node > SYSTEM_ROOT;) {
       if (this.#firstChild.get(node) !== NONE || this.#names.get(node) !== undefined) break;
       const parent = this.#tree.parent(node);

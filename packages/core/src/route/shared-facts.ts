@@ -95,6 +95,11 @@ export class SharedFacts {
     const routes = known.routes.get(filter) ?? [];
     // Of a filter that is not shared one is enough, whatever its weight.
     const wanted = share === undefined ? Math.min(weight, 1) : weight;
+    const { digest } = this.#node;
+    if (routes.length !== wanted) {
+      if (routes.length > 0) digest?.toggleNode(node, filter, routes.length);
+      if (wanted > 0) digest?.toggleNode(node, filter, wanted);
+    }
     while (routes.length < wanted) {
       const route = new NodeRoute(share ?? { filter, share: '' }, known.target);
       this.#node.table.add(route);
