@@ -3,6 +3,7 @@ import {
   ByteClient,
   FlakyProxy,
   RedisProcess,
+  ShoalCluster,
   ShoalProcess,
   freePort,
   hasRedisServer,
@@ -250,4 +251,38 @@ withRedis(
     for (const { client } of [watcher, after, again]) client.stream.destroy();
   },
   90_000,
+);
+
+withRedis(
+  'what a node that is killed has not taken for a shared group goes to other members, at QoS 1',
+  async () => {
+    await using cluster = await ShoalCluster.start({ nodes: 3 });
+    const [one, two, three] = cluster.ports as [number, number, number];
+    const lost = await subscriber(two, '$share/g/jobs');
+    const left = await subscriber(three, '$share/g/jobs');
+    await using publisher = await ByteClient.connect(one, PATIENCE);
+    const publish = (from: number, to: number): Promise<number[]> =>
+      Promise.all(
+        numbers(from, to).map((payload) =>
+          publisher.publishFully({ topic: 'jobs', payload, qos: 1 }),
+        ),
+      );
+    await publish(0, 10);
+    await pollUntil('a first part', () => lost.payloads.length === 5);
+    // It stands still, so that half of what follows is on its way to it when it dies.
+    cluster.pause('n2');
+    const published = publish(10, 110);
+    await pollUntil('the other half', () => left.payloads.length >= 55);
+    await cluster.kill('n2');
+
+    await published;
+    await pollUntil('all', () => new Set(left.payloads).size >= 105);
+    const got = [...left.payloads, ...lost.payloads].sort((a, b) => Number(a) - Number(b));
+    expect(got).toEqual(numbers(0, 110));
+    // As long as its routes are there nobody is given anything for it.
+    await publish(110, 120);
+    await pollUntil('the last', () => left.payloads.includes('119'));
+    left.client.stream.destroy();
+  },
+  60_000,
 );

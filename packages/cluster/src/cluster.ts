@@ -6,12 +6,14 @@ import type {
   FactDigest,
   LogPosition,
   Membership as View,
+  Message,
   Node,
   NodeDescriptor,
   NodeIdentity,
   NodeTarget,
   Peers,
   SessionRef,
+  Settleable,
   StateStore,
   SubscriptionChange,
 } from '@shoalmq/core';
@@ -35,6 +37,8 @@ import { LocalSubscriptions } from './local-subscriptions.ts';
 import { Membership } from './membership.ts';
 import { nodeName } from './node-name.ts';
 import { Peer } from './peer.ts';
+import { Unacknowledged } from './unacknowledged.ts';
+import type { Reassign } from './unacknowledged.ts';
 import { Reachability } from './reachability.ts';
 import { RefusalReports } from './refusal-reports.ts';
 import type { Reporter } from './report.ts';
@@ -166,8 +170,7 @@ export class Cluster {
       announceConnected: (session) => this.#joined.announceConnected(session),
       forward: (target, message, plain, groups, uid, pending) => {
         const peer = this.#joined.peerOf(target);
-        // Nobody is there any more who could get it.
-        if (peer === undefined) pending?.settle();
+        if (peer === undefined) this.#joined.forwardToNobody(target, message, groups, pending);
         else peer.forward(message, plain, groups, uid, pending);
       },
       settleUid: (target, uid) => {
@@ -533,6 +536,25 @@ class Member {
     return this.#byId.get(nodeId);
   }
 
+  /** Nobody is there any more who could get it: what was for members of groups there goes to others. */
+  forwardToNobody(
+    target: NodeTarget,
+    message: Message,
+    groups: readonly string[],
+    pending: Settleable | undefined,
+  ): void {
+    target.gone = true;
+    // Whose QoS 2 message it was may repeat it, and then it would be for that node again.
+    const heir = new Unacknowledged(this.#decoder, this.#reassign);
+    heir.onForward(message, false, groups);
+    heir.finish((kept) => pending?.settle(kept ? 'closed' : 'failed'));
+  }
+
+  readonly #reassign: Reassign = (message, group, done) => {
+    if (this.#stopped) done(true);
+    else this.#node.router.reassign(message, group, done);
+  };
+
   async announceSubscriptions(changes: readonly SubscriptionChange[]): Promise<void> {
     const clean = changes.filter(({ session }) => session === undefined);
     const persistent = changes.flatMap(({ change, session, filter, options }): FactChange[] =>
@@ -708,6 +730,7 @@ class Member {
           back = false;
           void this.#tryToServe();
         },
+        heir: () => new Unacknowledged(this.#decoder, this.#reassign),
       });
       // It is back, and has kept nothing for this node meanwhile.
       if (this.#heardBefore.has(name)) peer.silentSinceMs = -Infinity;

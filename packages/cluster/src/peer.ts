@@ -27,6 +27,7 @@ import {
 import { PeerLink } from './link/peer-link.ts';
 import type { LinkEvents, PeerLinkOptions } from './link/peer-link.ts';
 import type { Reporter } from './report.ts';
+import type { Unacknowledged } from './unacknowledged.ts';
 
 export interface PeerParts {
   readonly descriptor: NodeDescriptor;
@@ -38,6 +39,8 @@ export interface PeerParts {
   readonly retries: HintRetries;
   /** The link has come up. */
   readonly onUp: () => void;
+  /** For what the peer has left when it is gone, or has taken this node for dead. */
+  readonly heir: () => Unacknowledged;
 }
 
 interface Question {
@@ -68,6 +71,7 @@ export class Peer {
     this.descriptor = parts.descriptor;
     this.target = parts.target;
     this.target.available = false;
+    this.target.gone = false;
     this.#link = this.#newLink();
   }
 
@@ -217,7 +221,8 @@ export class Peer {
   /** The peer is gone: whatever waits for it need not wait. */
   close(): void {
     this.target.available = false;
-    this.#link.close();
+    this.target.gone = true;
+    this.#abandon(this.#link);
     const questions = [...this.#questions.values()];
     const lookUps = [...this.#lookUps.values()];
     this.#questions.clear();
@@ -272,7 +277,18 @@ export class Peer {
   #startAgain(): void {
     const link = this.#link;
     this.#link = this.#newLink();
-    link.close();
+    this.#abandon(link);
+  }
+
+  /** Publishers are told once what was for shared groups is in other hands. */
+  #abandon(link: PeerLink): void {
+    const heir = this.#parts.heir();
+    const settle = link.abandon((bytes, start, end, count) => {
+      heir.take(bytes, start, end, count);
+    });
+    heir.finish((kept) => {
+      settle(kept ? 'closed' : 'failed');
+    });
   }
 
   #events(): LinkEvents {

@@ -136,6 +136,8 @@ class Frame implements FrameHeader {
   /** What is sent: the header and the items in `chunk`. */
   message: Buffer;
   chunk: Chunk | undefined;
+  /** Of items, at the end of the message. */
+  itemsBytes = 0;
   next: Frame | undefined;
 
   constructor(fields: {
@@ -163,6 +165,9 @@ class Frame implements FrameHeader {
 }
 
 const NO_MESSAGE = Buffer.alloc(0);
+
+/** Gets `count` items, bytes `start` to `end`. */
+export type TakeItems = (bytes: Uint8Array, start: number, end: number, count: number) => void;
 
 /** Some of those who wait, one behind the other, and what they are told. */
 interface Waited {
@@ -347,7 +352,19 @@ export class PeerLink implements ByteSink {
 
   /** The peer is gone: ends the stream and settles everything that waits. The link cannot be used again. */
   close(): void {
-    if (this.#state === 'closed') return;
+    this.abandon()('closed');
+  }
+
+  /**
+   * As `close`, but those who wait are settled by the function that it returns. `take` gets what the peer has not
+   * acknowledged, and may have, as the peer would have got it.
+   */
+  abandon(take?: TakeItems): (outcome: 'closed' | 'failed') => void {
+    if (this.#state === 'closed') return () => undefined;
+    if (take !== undefined) {
+      if (this.#count > 0) this.#finishFrame();
+      this.#giveUnacknowledged(take);
+    }
     this.#state = 'closed';
     this.#stream?.close();
     this.#stream = undefined;
@@ -360,8 +377,25 @@ export class PeerLink implements ByteSink {
     this.#bufferedBytes = this.#count = this.#waiting = this.#dropped = 0;
     this.#dropping = true;
     this.#congestionTold = false;
-    this.#queue.settle(this.#queue.count, 'closed');
     this.#events.onState('closed', undefined, '');
+    return (outcome) => {
+      this.#queue.settle(this.#queue.count, outcome);
+    };
+  }
+
+  #giveUnacknowledged(take: TakeItems): void {
+    let pieces: Uint8Array[] = [];
+    for (let frame = this.#first; frame !== undefined; frame = frame.next) {
+      const { message, chunk, itemsBytes, count, continues } = frame;
+      // What was given up is not there any more.
+      if (chunk === undefined) pieces = [];
+      else if (continues || pieces.length > 0) pieces.push(message.subarray(-itemsBytes));
+      else take(message, message.length - itemsBytes, message.length, count);
+      if (continues || pieces.length === 0) continue;
+      const items = Buffer.concat(pieces);
+      pieces = [];
+      take(items, 0, items.length, count);
+    }
   }
 
   #goOn(received: number): void {
@@ -621,6 +655,7 @@ export class PeerLink implements ByteSink {
     const headerStart = writeFrameHeader(chunk.bytes, start, end - start, frame);
     frame.message = Buffer.from(chunk.bytes.buffer, headerStart, end - headerStart);
     frame.chunk = chunk;
+    frame.itemsBytes = end - start;
   }
 
   #append(frame: Frame): void {

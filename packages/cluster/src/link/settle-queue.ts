@@ -1,8 +1,9 @@
 /**
  * Why somebody who waits for an item need not wait any longer. `acknowledged`: the peer has it; `late`: the deadline
- * passed, the peer gets it when it can be reached; `missed`: given up, the peer was told; `closed`: the peer is gone.
+ * passed, the peer gets it when it can be reached; `missed`: given up, the peer was told; `closed`: the peer is gone;
+ * `failed`: it is, and what it left to others could not be kept.
  */
-export type Outcome = 'acknowledged' | 'late' | 'missed' | 'closed';
+export type Outcome = 'acknowledged' | 'late' | 'missed' | 'closed' | 'failed';
 
 /** Whoever waits until a peer has an item. */
 export interface Settleable {

@@ -47,8 +47,9 @@ export class PendingPublish {
     this.#open += 1;
   }
 
-  /** One part is done, however it went. */
-  settle(): void {
+  /** One part is done, however it went; `failed`: it is not known whether it was kept. */
+  settle(outcome?: string): void {
+    if (outcome === 'failed') this.failed = true;
     this.#open -= 1;
     if (this.#open === 0) this.#done?.();
   }

@@ -250,6 +250,31 @@ export class Router {
     this.#unsent.tick(nowMs);
   }
 
+  /**
+   * A message that was for a member of the group (full filter) on a node that is gone: another one gets it. `done` is
+   * called with whether it was kept.
+   */
+  reassign(message: Message, name: string, done: (kept: boolean) => void): void {
+    const group = matchesOf(this.#table, message.topic).shared.find(
+      (candidate) => fullFilter(candidate) === name,
+    );
+    if (group === undefined) {
+      done(true);
+      return;
+    }
+    this.flush();
+    const outer = this.#pending;
+    const pending = new PendingPublish();
+    this.#pending = pending;
+    const node = this.#deliverToShared(message, group, undefined, UNNAMED);
+    if (node !== undefined) this.#forward(node, message, false, [name], '');
+    this.#pending = outer;
+    pending.seal();
+    pending.whenDone(() => {
+      done(!pending.failed);
+    });
+  }
+
   /** See `PassOn`. */
   #passOn(message: Message, name: string, done: (kept: boolean) => void): boolean {
     const group = matchesOf(this.#table, message.topic).shared.find(

@@ -70,7 +70,7 @@ export function chooseLocalMember(
 
 /** Whether the member has a connection, or may have. */
 export function isConnected(member: RouteEntry): boolean {
-  if (member instanceof NodeRoute) return true;
+  if (member instanceof NodeRoute) return !member.node.gone;
   const { outbox, seenAt } = member.target;
   if (outbox !== undefined) return outbox.open;
   return seenAt !== '';
@@ -81,7 +81,9 @@ function fitnessOf(member: RouteEntry, message: Message): number {
     return Fitness.None;
   }
   if (member instanceof NodeRoute) {
-    return member.node.available ? Fitness.Elsewhere : Fitness.Behind;
+    const { available, gone } = member.node;
+    if (gone) return Fitness.None;
+    return available ? Fitness.Elsewhere : Fitness.Behind;
   }
   const { outbox, persistent, ended, seenAt } = member.target;
   if (ended) return Fitness.None;

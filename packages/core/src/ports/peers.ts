@@ -13,9 +13,9 @@ export interface SubscriptionChange {
   readonly options: string;
 }
 
-/** Told once when something has been dealt with, whatever came of it. */
+/** Told once when something has been dealt with. `failed`: it is not known whether it was kept. */
 export interface Settleable {
-  settle(): void;
+  settle(outcome?: string): void;
 }
 
 /**

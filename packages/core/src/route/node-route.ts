@@ -7,6 +7,8 @@ export class NodeTarget implements NodeIdentity {
   readonly incarnation: string;
   /** Takes messages now: its link is up and not congested. Members of shared groups elsewhere are preferred to it. */
   available = true;
+  /** Its lease has ended: nobody there gets anything any more. */
+  gone = false;
   constructor({ id, incarnation }: NodeIdentity) {
     this.id = id;
     this.incarnation = incarnation;
