@@ -224,6 +224,7 @@ export class Node {
     if (stalledMs > 0) for (const connection of this.#open) connection.extendDeadlines(stalledMs);
     this.timers.advance(nowMs);
     this.#endHolds(nowMs);
+    this.router.tick(nowMs);
     for (const connection of this.waiting) connection.readWhileWaiting(nowMs);
     for (const connection of this.choked) if (connection.relieved) connection.endChoke();
     void this.#takeDue();
@@ -232,7 +233,6 @@ export class Node {
   /** Connections that are open, with or without a session. */
   get openConnections(): number {
     return this.#open.size;
-    this.router.tick(nowMs);
   }
 
   /**

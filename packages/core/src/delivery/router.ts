@@ -596,6 +596,7 @@ export class Router {
     target: SessionTarget,
     retain: boolean,
     subscriptionIds: readonly number[],
+    group: SharedGroup<RouteEntry> | undefined,
   ): void {
     // The node where the session is sends its own.
     if (message.topic.local) return;
@@ -612,6 +613,11 @@ export class Router {
     this.#locating += 1;
     this.#whenLocated(target, (nodeId) => {
       this.#locating -= 1;
+      if (nodeId === '' && group !== undefined) {
+        // It was chosen because it might have been connected.
+        this.redistribute(owned, group);
+        return;
+      }
       if (nodeId === '' || nodeId === undefined) {
         counters.messagesDropped.offline_qos0 += 1;
         return;
@@ -621,7 +627,6 @@ export class Router {
         counters.messagesDropped.offline_qos0 += 1;
       });
     });
-    group: SharedGroup<RouteEntry> | undefined,
   }
 
   /** Tells the node that serves the session, if one does, of a new entry of its queue. */
@@ -638,13 +643,18 @@ export class Router {
         target.seenAt = undefined;
         this.#hint(target, sequence, queued, nodeId);
       });
-      if (nodeId === '' && group !== undefined) {
-        // It was chosen because it might have been connected.
-        this.redistribute(owned, group);
-        return;
-      }
     });
   }
+
+  readonly #locateSoon = (target: SessionTarget): void => {
+    if (this.#peers.alone || this.#locating >= LOCATING_MAX || this.#sought.has(target)) return;
+    this.#sought.add(target);
+    this.#locating += 1;
+    this.#whenLocated(target, () => {
+      this.#sought.delete(target);
+      this.#locating -= 1;
+    });
+  };
 
   /** `found` gets the node that serves the session, '' for none, and `undefined` when nobody needs to be told. */
   #whenLocated(target: SessionTarget, found: (nodeId: string | undefined) => void): void {
@@ -671,16 +681,6 @@ export class Router {
     queued: QueuedMessage,
     uid: string,
     pending: PendingPublish | undefined,
-  readonly #locateSoon = (target: SessionTarget): void => {
-    if (this.#peers.alone || this.#locating >= LOCATING_MAX || this.#sought.has(target)) return;
-    this.#sought.add(target);
-    this.#locating += 1;
-    this.#whenLocated(target, () => {
-      this.#sought.delete(target);
-      this.#locating -= 1;
-    });
-  };
-
   ): void {
     pending?.expect();
     if (uid !== '') pending?.rememberedBy(target);
