@@ -72,6 +72,12 @@ test('shoal cluster status and explain, on any node of a cluster', async () => {
     /^ {2}next: clean session member, QoS 1, on node n1$/m,
   );
 
+  redis.pause();
+  await until(async () => /^state: .* DOWN$/m.test(await shoalCluster(one, 'status')));
+  expect(await shoalCluster(one, 'explain', 'a/b')).toMatch(/^a\/# +persistent session kept/m);
+  redis.resume();
+  await until(async () => /^state: .* up$/m.test(await shoalCluster(one, 'status')));
+
   await two.kill();
   await until(async () => !(await shoalCluster(one, 'status')).includes('n2'));
 }, 60_000);

@@ -256,7 +256,7 @@ export const configSchema = z.strictObject({
         .default('')
         .meta({ secret: true })
         .describe(
-          'URL of the Redis that holds the state of the cluster: `redis://[user[:password]@]host[:port][/database]`, `redis+sentinel://host:port,.../name`, `redis+cluster://host:port,...`; `rediss` for TLS. Empty: a single node that keeps its state in memory.',
+          'URL of the Redis that holds the state of the cluster: `redis://[user[:password]@]host[:port][/database]`, `redis+sentinel://host:port,.../name`, `redis+cluster://host:port,...`; `rediss` for TLS. A user of an ACL needs `+@all -@admin -@dangerous +info` and the keys `~shoal:*` (see `cluster.keyPrefix`); with `+config|get` too, settings of Redis are checked that INFO does not tell. Empty: a single node that keeps its state in memory.',
         ),
       peerHost: text()
         .default('127.0.0.1')
