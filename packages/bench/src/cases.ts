@@ -150,7 +150,7 @@ export const CASES: readonly Case[] = [
   {
     kind: 'offline',
     name: 'cluster-offline-qos1',
-    sessions: 20,
+    sessions: 50,
     setups: [SHOAL_REDIS, AEDES_REDIS],
   },
   {
