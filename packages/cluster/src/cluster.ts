@@ -92,6 +92,8 @@ export interface ClusterHealth {
   readonly problems: readonly string[];
 }
 
+/** Milliseconds that what was sent to peers gets to arrive when this node leaves. */
+const FLUSH_MS = 2_000;
 /** Milliseconds after tables were loaded again because they differed in which that is not done once more. */
 const MISMATCH_MS = 30_000;
 const NOT_JOINED: ClusterHealth = {
@@ -468,6 +470,9 @@ class Member {
       const gone = this.#local.facts().map(({ fact }): FactChange => ({ change: 'remove', fact }));
       const written = this.#writer.write(gone).then(() => this.#writer.idle());
       reached = await within(this.#times.leaseMs, written);
+      // They answer in order: what was sent to them has arrived by then.
+      const peers = [...this.#peers.values()].filter(({ up }) => up);
+      await within(FLUSH_MS, Promise.all(peers.map((peer) => peer.tellChanged(new Map()))));
     }
     this.#stopped = true;
     clearTimeout(this.#replaceTimer);

@@ -215,6 +215,17 @@ test('a node that leaves takes its routes along, and nobody has to bury it', asy
   expect(one!.cluster.health()).toEqual({ ready: true, problems: [] });
 });
 
+test('what a node has sent has arrived when it has left', async () => {
+  await using cluster = await TestCluster.start(2);
+  const [one, two] = cluster.nodes;
+  const subscriber = await two!.connect();
+  await subscriber.subscribe('x', 0);
+  const publisher = await one!.connect();
+  await publisher.publish({ topic: 'x', payload: 'last words' });
+  await one!.cluster.leave();
+  expect(await subscriber.payload()).toBe('last words');
+});
+
 test('the state comes back empty: routes of connected clients are written again', async () => {
   await using cluster = await TestCluster.start(2);
   const [one, two] = cluster.nodes;

@@ -156,6 +156,11 @@ export const CLUSTER_DECLARATIONS: readonly Declaration[] = [
     ),
   },
   counter(
+    'shoal_route_mismatch_total',
+    'Times that the routes of this node and of another one were not the same for good, and were loaded again.',
+    (counters) => single(counters.mismatches),
+  ),
+  counter(
     'shoal_store_failovers_total',
     'Times that Redis was found to be another one: after a failover or a restart, or empty.',
     (counters) => single(counters.storeReplacements),
