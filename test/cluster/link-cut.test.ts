@@ -286,3 +286,29 @@ withRedis(
   },
   60_000,
 );
+
+withRedis(
+  '[MQTT-3.8.3-3] No Local: a client that moves on while what it published is under way does not get it',
+  async () => {
+    await using redis = await RedisProcess.start();
+    await using one = await CutNode.start('n1', redis);
+    await using two = await CutNode.start('n2', redis);
+    const own = { topic: 't', qos: 1, nl: true } as const;
+    await using before = await ByteClient.connect(one.port, { ...PATIENCE, clientId: 'moving' });
+    before.sendPacket({ cmd: 'subscribe', messageId: 1, subscriptions: [own] });
+    await before.expectPacket('suback');
+    const other = await subscriber(two.port, 't');
+    for (const { inbound } of [one, two]) inbound.cut();
+    await pollUntil('the end of the link', () => one.logged('cluster.peer_down'));
+    before.publish({ topic: 't', payload: 'mine', qos: 1 });
+    await before.roundTrip();
+    await using after = await ByteClient.connect(two.port, { ...PATIENCE, clientId: 'moving' });
+    after.sendPacket({ cmd: 'subscribe', messageId: 1, subscriptions: [own] });
+    await after.expectPacket('suback');
+    for (const { inbound } of [one, two]) inbound.mend();
+    await pollUntil('the message', () => other.payloads.includes('mine'));
+    await after.expectNothing();
+    other.client.stream.destroy();
+  },
+  60_000,
+);

@@ -59,6 +59,7 @@ export function writeForward(
   nowMs: number,
 ): void {
   let room = HEAD_BYTES + messageBytesMax(message) + textBytesMax(uid);
+  if (message.namesPublisher) room += textBytesMax(message.publisher);
   for (const group of groups) room += textBytesMax(group);
   sink.reserve(room + NUMBER_BYTES_MAX);
   const start = begin(sink, Kind.Forward);
@@ -70,6 +71,8 @@ export function writeForward(
     for (const group of groups) writeText(sink, group);
   }
   if (uid !== '') writeText(sink, uid);
+  // No flag is left for it: it is what remains.
+  if (message.namesPublisher) writeText(sink, message.publisher);
   end(sink, start);
 }
 
@@ -265,6 +268,8 @@ export class ItemDecoder {
         const flags = this.#flags;
         const groups = (flags & FLAG_GROUPS) === 0 ? NO_GROUPS : this.#readTexts();
         const uid = (flags & FLAG_UID) === 0 ? '' : reader.text();
+        message.namesPublisher = reader.offset < reader.end;
+        message.publisher = message.namesPublisher ? reader.text() : '';
         handler.onForward(message, (flags & FLAG_PLAIN) !== 0, groups, uid);
         return;
       }

@@ -64,6 +64,7 @@ const items = fc.oneof(
     plain: fc.boolean(),
     groups: fc.array(texts, { maxLength: 3 }),
     uid: texts,
+    publisher: fc.option(texts),
   }),
   fc.record({
     item: fc.constant('hint' as const),
@@ -114,8 +115,12 @@ function messageOf(fields: MessageFields): Message {
 
 function write(sink: ByteSink, item: Item): void {
   switch (item.item) {
-    case 'forward':
-      return writeForward(sink, messageOf(item.message), item.plain, item.groups, item.uid, NOW_MS);
+    case 'forward': {
+      const message = messageOf(item.message);
+      message.namesPublisher = item.publisher !== null;
+      message.publisher = item.publisher ?? 'whom nobody needs to know';
+      return writeForward(sink, message, item.plain, item.groups, item.uid, NOW_MS);
+    }
     case 'hint': {
       const { number, session, sequence, qos, retain, ids } = item;
       const message = messageOf(item.message);
@@ -154,6 +159,7 @@ class Recorder implements ItemHandler {
       plain,
       groups: [...groups],
       uid,
+      publisher: message.namesPublisher ? message.publisher : null,
     });
   }
   onHint(...[number, session, sequence, queued]: Parameters<ItemHandler['onHint']>): void {

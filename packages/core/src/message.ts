@@ -31,6 +31,8 @@ export class Message {
   expiresAtMs: number;
   /** Client id of the publisher, '' for the server itself. For No Local [MQTT-3.8.3-3]. */
   publisher: string;
+  /** Other nodes must know the publisher too. Most do not: it costs bytes on the way. */
+  namesPublisher: boolean;
   #owned: boolean;
 
   constructor(topic: Topic) {
@@ -46,6 +48,7 @@ export class Message {
     this.expiryInterval = -1;
     this.expiresAtMs = 0;
     this.publisher = '';
+    this.namesPublisher = false;
     this.#owned = false;
   }
 
@@ -68,6 +71,7 @@ export class Message {
     copy.expiryInterval = this.expiryInterval;
     copy.expiresAtMs = this.expiresAtMs;
     copy.publisher = this.publisher;
+    copy.namesPublisher = this.namesPublisher;
     copy.#owned = true;
     return copy;
   }

@@ -1,9 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
 import { SeededRandom, topicOf } from '@shoalmq/testkit';
 import type { Outbox } from '../src/delivery/outbox.ts';
-import { chooseMember } from '../src/delivery/shared-choice.ts';
+import { chooseLocalMember, chooseMember } from '../src/delivery/shared-choice.ts';
 import type { SharedStrategy } from '../src/delivery/shared-choice.ts';
 import { Message } from '../src/message.ts';
+import { NodeRoute, NodeTarget } from '../src/route/node-route.ts';
 import type { SharedGroup } from '../src/route/route-table.ts';
 import { SessionTarget, Subscription } from '../src/route/subscription.ts';
 import type { RouteEntry } from '../src/route/subscription.ts';
@@ -201,4 +202,38 @@ test('members of which nobody knows whether they are connected are asked for, an
   expect(choose(groupOf(away, unknown))).toBe('unknown');
   expect(choose(groupOf(away, unknown, connected))).toBe('connected');
   expect(located).toEqual(['unknown', 'unknown']);
+});
+
+test('hash-client-id: of the members here a publisher always has the same one, and each member has its share', () => {
+  const remote = new NodeRoute(
+    { filter: 't', share: 'g' },
+    new NodeTarget({ id: 'n2', incarnation: 'i' }),
+  );
+  const here = ['a', 'b', 'c'].map((id) => member(id, 'connected'));
+  const members = [remote, here[0]!, remote, here[1]!, here[2]!, remote];
+  const group: SharedGroup<RouteEntry> = { filter: 't', share: 'g', members, cursor: 0 };
+  const counts = new Map<string | undefined, number>();
+  for (let n = 0; n < 300; n++) {
+    const of = message(1, { publisher: `publisher ${n}` });
+    const chosen = clientIdOf(chooseLocalMember(group, of, 'hash-client-id'));
+    expect(clientIdOf(chooseLocalMember(group, of, 'hash-client-id'))).toBe(chosen);
+    counts.set(chosen, (counts.get(chosen) ?? 0) + 1);
+  }
+  expect([...counts.keys()].sort()).toEqual(['a', 'b', 'c']);
+  for (const count of counts.values()) expect(count).toBeGreaterThan(60);
+});
+
+test('nobody is chosen on a node that is gone', () => {
+  const node = new NodeTarget({ id: 'n2', incarnation: 'i' });
+  const remote = new NodeRoute({ filter: 't', share: 'g' }, node);
+  const away = member('away', 'away', { persistent: true });
+  away.target.seenAt = '';
+  const group: SharedGroup<RouteEntry> = {
+    ...{ filter: 't', share: 'g', cursor: 0 },
+    members: [remote, away],
+  };
+  const choose = () => chooseMember(group, message(1), 'round-robin', new SeededRandom(1));
+  expect(choose()).toBe(remote);
+  node.gone = true;
+  expect(choose()).toBe(away);
 });

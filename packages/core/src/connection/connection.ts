@@ -82,6 +82,8 @@ export class Connection
   version: ProtocolVersion = 5;
   clientId = '';
   principal: Principal | undefined = undefined;
+  /** The client has subscribed with No Local: it does not want what it publishes itself [MQTT-3.8.3-3]. */
+  wantsNoLocal = false;
   #state: State = 'connect';
   /** From CONNECT on. */
   #opening: Opening | undefined = undefined;

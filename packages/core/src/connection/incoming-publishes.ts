@@ -47,6 +47,8 @@ export class IncomingPublishes {
     }
     this.#batchPublishes += 1;
     message.publisher = connection.clientId;
+    // The client may have moved to another node, and have the same subscriptions there, when the message arrives.
+    message.namesPublisher = connection.wantsNoLocal;
     message.expiresAtMs =
       message.expiryInterval < 0 ? 0 : parts.clock.wallMs() + message.expiryInterval * 1000;
     if (this.#suspended && message.qos > 0) this.#acceptLater(message.owned());

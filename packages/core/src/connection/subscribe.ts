@@ -65,6 +65,7 @@ export async function subscribe(connection: Connection, packet: SubscribePacket)
     }
   }
   if (connection.closed || !(await store(connection, target, accepted, []))) return;
+  if (accepted.some(({ noLocal }) => noLocal)) connection.wantsNoLocal = true;
   // Messages that were published before must not be sent under the new subscriptions.
   node.router.flush();
   const created: boolean[] = [];

@@ -322,7 +322,7 @@ export class Router {
 
   /** To a clean member of the group here. */
   #deliverHere(message: Message, group: SharedGroup<RouteEntry>): void {
-    const member = chooseLocalMember(group, message);
+    const member = chooseLocalMember(group, message, this.#sharedStrategy);
     // The last member here left while the message was on its way: somebody else's turn.
     if (member === undefined) this.redistribute(message.owned(), group);
     else this.#deliverToMember(message, group, member, undefined, '');
@@ -491,6 +491,10 @@ export class Router {
     uid: string,
   ): void {
     if (message.topic.local) return;
+    // There it decides which member it is.
+    if (groups.length > 0 && this.#sharedStrategy === 'hash-client-id') {
+      message.namesPublisher = true;
+    }
     if (message.qos === 0) {
       this.#peers.forward(node, message, plain, groups, '', undefined);
       return;

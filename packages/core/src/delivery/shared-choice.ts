@@ -51,14 +51,21 @@ export function chooseMember(
 export function chooseLocalMember(
   group: SharedGroup<RouteEntry>,
   message: Message,
+  strategy: SharedStrategy,
 ): Subscription | undefined {
   const { members } = group;
+  if (strategy === 'hash-topic' || strategy === 'hash-client-id') {
+    const local = members.filter(isCleanHere);
+    // Another part of the hash than the one that chose this node: each member should have its share.
+    const start = Math.floor(hashFor(message, strategy) / members.length);
+    const inTurn = local.map((_, step) => local[(start + step) % local.length]!);
+    return inTurn.find((member) => fitnessOf(member, message) === Fitness.Here) ?? inTurn[0];
+  }
   let fallback: Subscription | undefined;
   for (let step = 0; step < members.length; step++) {
     const index = (group.cursor + step) % members.length;
     const member = members[index]!;
-    if (member instanceof NodeRoute || member.target.persistent) continue;
-    if (member.target.outbox === undefined) continue;
+    if (!isCleanHere(member)) continue;
     if (fitnessOf(member, message) === Fitness.Here) {
       group.cursor = index + 1;
       return member;
@@ -112,10 +119,17 @@ function firstChoice(
     case 'random':
       return random.integer(count);
     case 'hash-topic':
-      return hashBytes(message.topic.bytes, 0, message.topic.bytes.length) % count;
-    case 'hash-client-id': {
-      const bytes = utf8Bytes(message.publisher);
-      return hashBytes(bytes, 0, bytes.length) % count;
-    }
+    case 'hash-client-id':
+      return hashFor(message, strategy) % count;
   }
+}
+
+function hashFor(message: Message, strategy: 'hash-topic' | 'hash-client-id'): number {
+  const bytes = strategy === 'hash-topic' ? message.topic.bytes : utf8Bytes(message.publisher);
+  return hashBytes(bytes, 0, bytes.length);
+}
+
+function isCleanHere(member: RouteEntry): member is Subscription {
+  if (member instanceof NodeRoute) return false;
+  return !member.target.persistent && member.target.outbox !== undefined;
 }
