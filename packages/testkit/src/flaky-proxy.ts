@@ -23,6 +23,8 @@ export class FlakyProxy {
   #mischief: Mischief | undefined;
   #cut = false;
   #paused = false;
+  /** Milliseconds that every byte is late, in each direction. Of connections that are made later. */
+  delayMs = 0;
   /** Connections accepted so far. */
   connections = 0;
   /** Connections reset by chance so far. */
@@ -103,6 +105,7 @@ export class FlakyProxy {
         const mischief = this.#mischief;
         return mischief === undefined ? Infinity : 1 + mischief.random.integer(mischief.bytesMax);
       },
+      delayMs: this.delayMs,
       trouble: () => this.#trouble(pair),
       closed: () => this.#pairs.delete(pair),
     });
@@ -128,6 +131,7 @@ export class FlakyProxy {
 interface PairOwner {
   /** How many bytes go well. */
   bytesToTrouble(): number;
+  readonly delayMs: number;
   trouble(): void;
   closed(): void;
 }
@@ -190,12 +194,21 @@ class Pair {
       this.#owner.trouble();
       if (!to.destroyed) this.#write(from, to, bytes.subarray(through));
     });
-    from.on('end', () => to.end());
+    from.on('end', () => this.#late(() => to.end()));
     from.on('error', () => this.destroy());
     from.on('close', () => this.destroy());
   }
 
+  #late(action: () => void): void {
+    if (this.#owner.delayMs === 0) action();
+    else setTimeout(action, this.#owner.delayMs);
+  }
+
   #write(from: Socket, to: Socket, bytes: Buffer): void {
+    this.#late(() => this.#writeNow(from, to, bytes));
+  }
+
+  #writeNow(from: Socket, to: Socket, bytes: Buffer): void {
     if (bytes.length === 0 || to.destroyed || to.write(bytes)) return;
     from.pause();
     to.once('drain', () => {
