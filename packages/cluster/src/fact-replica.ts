@@ -4,6 +4,8 @@ import { isReached } from './fact-writer.ts';
 import type { FactWriter } from './fact-writer.ts';
 import type { Reporter } from './report.ts';
 
+/** Buckets that are loaded at the same time. */
+const LOADS_AT_A_TIME = 8;
 /** Changes of one bucket that are read in one piece. */
 const READ_CHANGES_MAX = 1_000;
 
@@ -195,8 +197,15 @@ export class FactReplica {
     const buckets = [...allBuckets()];
     const positions = new Map<number, LogPosition>();
     const loaded: SharedFact[] = [];
+    let ahead: Promise<Awaited<ReturnType<ClusterState['loadBucket']>>[]> | undefined;
     for (const bucket of buckets) {
-      const { facts, position } = await state.loadBucket(bucket);
+      // Several at a time: the store may be far away.
+      const index = bucket % LOADS_AT_A_TIME;
+      if (index === 0) {
+        const some = buckets.slice(bucket, bucket + LOADS_AT_A_TIME);
+        ahead = Promise.all(some.map((each) => state.loadBucket(each)));
+      }
+      const { facts, position } = (await ahead!)[index]!;
       positions.set(bucket, position);
       if (this.#closed) return;
       if (how === 'replace') {

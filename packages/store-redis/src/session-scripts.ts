@@ -244,7 +244,8 @@ export const changeSubscriptions = defineScript('change-subscriptions', {
 /** See lua/read-queue.lua. */
 export const readQueue = defineScript('read-queue', {
   library: ['owner', 'queue'],
-  writes: false,
+  // At durability `replicated` nothing is delivered that a failover could take back, and hand out its place again.
+  writes: true,
   keys: (
     call: FencedCall & {
       readonly generation: number;

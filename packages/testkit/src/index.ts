@@ -61,7 +61,7 @@ export { MemoryChannel } from './memory-channel.ts';
 export type { ByteReceiver } from './memory-channel.ts';
 export { MemoryClusterState } from './memory-cluster-state.ts';
 export type { ClusterSnapshot, MemoryClusterStateOptions } from './memory-cluster-state.ts';
-export { hasRedisServer, RedisCluster, RedisProcess } from './redis-process.ts';
+export { hasRedisServer, RedisCluster, RedisProcess, RedisSentinels } from './redis-process.ts';
 export type { RedisProcessOptions } from './redis-process.ts';
 export { recordingOwners } from './recording-owners.ts';
 export { SeededRandom } from './seeded-random.ts';

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,6 +9,7 @@ import { join } from 'node:path';
 const START_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
 const SLOTS = 16_384;
+const PRIMARIES = 3;
 
 /** Whether this machine has `redis-server`; tests that need it are skipped where it is absent. */
 export function hasRedisServer(): boolean {
@@ -19,6 +20,8 @@ export function hasRedisServer(): boolean {
 export interface RedisProcessOptions {
   /** More arguments, such as `['--appendonly', 'yes']`. Without any nothing is written to disk. */
   readonly args?: readonly string[];
+  /** Lines of a configuration: then it is a Sentinel. */
+  readonly sentinel?: readonly string[];
 }
 
 /** A `redis-server` of a test's own on 127.0.0.1, in a directory that goes with it. */
@@ -27,21 +30,31 @@ export class RedisProcess implements AsyncDisposable {
   readonly port: number;
   readonly #directory: string;
   readonly #args: readonly string[];
+  readonly #isSentinel: boolean;
   #child: ChildProcess;
 
-  private constructor(port: number, directory: string, args: readonly string[]) {
+  private constructor(
+    port: number,
+    directory: string,
+    { args = [], sentinel }: RedisProcessOptions,
+  ) {
     this.port = port;
     this.#directory = directory;
     this.#args = args;
+    this.#isSentinel = sentinel !== undefined;
+    if (sentinel !== undefined) {
+      const lines = [`port ${String(port)}`, `bind ${this.host}`, `dir ${directory}`, ...sentinel];
+      writeFileSync(join(directory, 'sentinel.conf'), `${lines.join('\n')}\n`);
+    }
     this.#child = this.#spawn();
   }
 
   /** Starts a server and waits until it answers. */
-  static async start({ args = [] }: RedisProcessOptions = {}): Promise<RedisProcess> {
+  static async start(options: RedisProcessOptions = {}): Promise<RedisProcess> {
     // A port that was free may be taken by somebody else before the server has it.
     for (let attempt = 1; ; attempt++) {
       const directory = mkdtempSync(join(tmpdir(), 'shoal-redis-'));
-      const redis = new RedisProcess(await freePort(), directory, args);
+      const redis = new RedisProcess(await freePort(), directory, options);
       try {
         await redis.#answers();
         return redis;
@@ -109,6 +122,10 @@ export class RedisProcess implements AsyncDisposable {
   }
 
   #spawn(): ChildProcess {
+    if (this.#isSentinel) {
+      const sentinel = [join(this.#directory, 'sentinel.conf'), '--sentinel'];
+      return spawn('redis-server', sentinel, { stdio: 'ignore' });
+    }
     const args = [
       ...['--port', String(this.port), '--bind', this.host, '--dir', this.#directory],
       ...['--save', '', '--appendonly', 'no', '--maxmemory-policy', 'noeviction'],
@@ -125,7 +142,68 @@ export class RedisProcess implements AsyncDisposable {
   }
 }
 
-/** A Redis Cluster of three primaries without replicas. */
+/** A primary with replicas that three Sentinels watch; its name is `main`. */
+export class RedisSentinels implements AsyncDisposable {
+  readonly servers: readonly RedisProcess[];
+  readonly sentinels: readonly RedisProcess[];
+
+  private constructor(servers: readonly RedisProcess[], sentinels: readonly RedisProcess[]) {
+    this.servers = servers;
+    this.sentinels = sentinels;
+  }
+
+  /** Starts everything and waits until the replicas have caught up and the Sentinels know each other. */
+  static async start({
+    args = [],
+    replicas = 2,
+  }: RedisProcessOptions & { readonly replicas?: number } = {}): Promise<RedisSentinels> {
+    const primary = await RedisProcess.start({ args });
+    const replicaArgs = ['--replicaof', `${primary.host} ${String(primary.port)}`, ...args];
+    const copies = Array.from({ length: replicas }, () =>
+      RedisProcess.start({ args: [...replicaArgs, '--repl-diskless-sync-delay', '0'] }),
+    );
+    const servers = [primary, ...(await Promise.all(copies))];
+    const sentinel = [
+      `sentinel monitor main ${primary.host} ${String(primary.port)} 2`,
+      'sentinel down-after-milliseconds main 1000',
+      'sentinel failover-timeout main 5000',
+    ];
+    const sentinels = await Promise.all([0, 1, 2].map(() => RedisProcess.start({ sentinel })));
+    const group = new RedisSentinels(servers, sentinels);
+    await until('the Sentinels know everybody', async () => {
+      const infos = await Promise.all(sentinels.map((each) => each.command('INFO', 'sentinel')));
+      return infos.every((info) => info.includes(`slaves=${String(replicas)},sentinels=3`));
+    });
+    await until('the replicas are in sync', async () => {
+      const info = await primary.command('INFO', 'replication');
+      return info.split('state=online').length - 1 === replicas;
+    });
+    return group;
+  }
+
+  get url(): string {
+    const nodes = this.sentinels.map(({ host, port }) => `${host}:${String(port)}`);
+    return `redis+sentinel://${nodes.join(',')}/main`;
+  }
+
+  /** The primary that the Sentinels name. */
+  async primary(): Promise<RedisProcess> {
+    const [sentinel] = this.sentinels as [RedisProcess];
+    const reply = await sentinel.command('INFO', 'sentinel');
+    const port = Number(/address=[^:]+:(\d+)/.exec(reply)?.[1]);
+    return this.servers.find((server) => server.port === port) as RedisProcess;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.sentinels, ...this.servers].map((each) => each.stop()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+/** A Redis Cluster of three primaries, each with as many replicas. */
 export class RedisCluster implements AsyncDisposable {
   readonly nodes: readonly RedisProcess[];
 
@@ -133,10 +211,19 @@ export class RedisCluster implements AsyncDisposable {
     this.nodes = nodes;
   }
 
-  /** Starts three servers, shares the slots among them and waits until each says that the cluster works. */
-  static async start({ args = [] }: RedisProcessOptions = {}): Promise<RedisCluster> {
+  /**
+   * Starts three servers and their replicas, shares the slots among the three and waits until each says that the cluster
+   * works. The primaries are the first three of `nodes`; the replica of `nodes[i]` is `nodes[i + 3]`.
+   */
+  static async start({
+    args = [],
+    replicas = 0,
+  }: RedisProcessOptions & { readonly replicas?: number } = {}): Promise<RedisCluster> {
     const clusterArgs = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', ...args];
-    const nodes = await Promise.all([0, 1, 2].map(() => RedisProcess.start({ args: clusterArgs })));
+    const count = PRIMARIES * (1 + replicas);
+    const nodes = await Promise.all(
+      Array.from({ length: count }, () => RedisProcess.start({ args: clusterArgs })),
+    );
     const cluster = new RedisCluster(nodes);
     try {
       await cluster.#join();
@@ -157,11 +244,11 @@ export class RedisCluster implements AsyncDisposable {
 
   async #join(): Promise<void> {
     const [first] = this.nodes as [RedisProcess];
-    const share = Math.ceil(SLOTS / this.nodes.length);
+    const share = Math.ceil(SLOTS / PRIMARIES);
     for (const [index, node] of this.nodes.entries()) {
       const from = index * share;
       const to = Math.min(from + share, SLOTS) - 1;
-      await node.command('CLUSTER', 'ADDSLOTSRANGE', from, to);
+      if (index < PRIMARIES) await node.command('CLUSTER', 'ADDSLOTSRANGE', from, to);
       await node.command('CLUSTER', 'SET-CONFIG-EPOCH', index + 1);
       if (node !== first) await node.command('CLUSTER', 'MEET', first.host, first.port);
     }
@@ -173,6 +260,17 @@ export class RedisCluster implements AsyncDisposable {
           info.includes(`cluster_known_nodes:${String(this.nodes.length)}`),
       );
     });
+    for (const [index, replica] of this.nodes.entries()) {
+      if (index < PRIMARIES) continue;
+      const primary = this.nodes[index % PRIMARIES] as RedisProcess;
+      const id = (await primary.command('CLUSTER', 'MYID')).split('\r\n')[1] ?? '';
+      await until('the replica knows its primary', async () =>
+        (await replica.command('CLUSTER', 'REPLICATE', id)).startsWith('+OK'),
+      );
+      await until('the replica is in sync', async () =>
+        (await replica.command('INFO', 'replication')).includes('master_link_status:up'),
+      );
+    }
   }
 }
 
