@@ -8,7 +8,7 @@ import { RouteTable } from '../src/route/route-table.ts';
 import { SessionTarget, Subscription } from '../src/route/subscription.ts';
 import type { RouteEntry } from '../src/route/subscription.ts';
 import { matches as filterMatches } from '../src/topic/filter.ts';
-import { Topic, hashBytes } from '../src/topic/topic.ts';
+import { Topic, TopicTable, hashBytes } from '../src/topic/topic.ts';
 import { utf8Bytes } from '../src/topic/utf8.ts';
 
 interface Client {
@@ -272,3 +272,45 @@ test('a change of another filter without wildcards does not cost a topic its mat
 function clientIdOf(entry: RouteEntry | undefined): string | undefined {
   return entry instanceof Subscription ? entry.target.clientId : undefined;
 }
+
+test('topics with the same subscribers share what is remembered of them', () => {
+  const table = new RouteTable<RouteEntry>();
+  for (let i = 0; i < 50; i++) subscribed(table, clientOf(`c${String(i)}`), '#');
+  const [one, two, other] = [topicOf('one'), topicOf('two'), topicOf('other')];
+  subscribed(table, clientOf('more'), 'other');
+  expect(matchesOf(table, two).groups).toBe(matchesOf(table, one).groups);
+  expect(matchesOf(table, other).groups[0]?.members).toHaveLength(51);
+  subscribed(table, clientOf('late'), '#');
+  expect(matchesOf(table, one).groups[0]?.members).toHaveLength(51);
+  expect(matchesOf(table, two).groups).toBe(matchesOf(table, one).groups);
+});
+
+test('what is remembered of topics with subscribers of their own is bounded, and so are the topics for that', () => {
+  const table = new RouteTable<RouteEntry>();
+  const members = 200;
+  for (let i = 0; i < members; i++) subscribed(table, clientOf(`c${String(i)}`), '#');
+  const weightMax = 100_000;
+  const topics = new TopicTable(4_096, 0, 4_194_304, weightMax);
+  const names = Array.from({ length: 1_000 }, (_, i) => `t${String(i)}`);
+  let remembered = 0;
+  for (const name of names) {
+    subscribed(table, clientOf(`own ${name}`), name);
+    const bytes = utf8Bytes(name);
+    matchesOf(table, topics.add(name, bytes));
+  }
+  for (const name of names) {
+    const bytes = utf8Bytes(name);
+    const old = topics.find(bytes, 0, bytes.length);
+    if (old?.matches !== undefined) remembered += 8 * members;
+  }
+  expect(remembered).toBeGreaterThan(weightMax / 2);
+  expect(remembered).toBeLessThan(2 * weightMax + 8 * members);
+  // A topic in steady use stays.
+  const hot = utf8Bytes('t999');
+  for (let i = 0; i < 500; i++) {
+    const name = `u${String(i)}`;
+    subscribed(table, clientOf(`own ${name}`), name);
+    matchesOf(table, topics.add(name, utf8Bytes(name)));
+    expect(topics.find(hot, 0, hot.length)?.name).toBe('t999');
+  }
+});

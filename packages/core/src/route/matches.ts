@@ -114,12 +114,32 @@ export function matchesOf(table: RouteTable<RouteEntry>, topic: Topic): Matches 
   ) {
     return known;
   }
-  const matches = findMatches(table, topic);
+  const { matches, weight } = findMatches(table, topic);
   topic.matches = matches;
+  topic.weigh(weight);
   return matches;
 }
 
-function findMatches(table: RouteTable<RouteEntry>, topic: Topic): Matches {
+/** Bytes of a `Matches`, of a delivery in it, and of a reference. */
+const MATCHES_WEIGHT = 150;
+const DELIVERY_WEIGHT = 120;
+const REFERENCE_WEIGHT = 8;
+/** Results that are looked at for whether they are the same again: many topics have the same subscribers. */
+const RECENT_MAX = 8;
+
+/** What was found, and what was made of it. */
+interface Found {
+  readonly routes: readonly Subscription[];
+  readonly matches: Matches;
+}
+
+const recentOf = new WeakMap<RouteTable<RouteEntry>, { found: Found[]; next: number }>();
+
+/** `weight`: bytes that nobody else has. */
+function findMatches(
+  table: RouteTable<RouteEntry>,
+  topic: Topic,
+): { readonly matches: Matches; readonly weight: number } {
   const routes: Subscription[] = [];
   const shared: SharedGroup<RouteEntry>[] = [];
   const nodes = new Set<NodeTarget>();
@@ -137,6 +157,20 @@ function findMatches(table: RouteTable<RouteEntry>, topic: Topic): Matches {
       shared.push(group);
     },
   });
+  let recent = recentOf.get(table);
+  if (recent === undefined) recentOf.set(table, (recent = { found: [], next: 0 }));
+  const nodeList = [...nodes];
+  const same = recent.found.find(
+    (found) =>
+      isEqual(found.routes, routes) &&
+      isEqual(found.matches.shared, shared) &&
+      isEqual(found.matches.nodes, nodeList),
+  )?.matches;
+  if (same !== undefined) {
+    const { groups, persistent } = same;
+    const matches = new Matches(table, topic, groups, persistent, same.shared, same.nodes);
+    return { matches, weight: MATCHES_WEIGHT };
+  }
   const builder = new MatchesBuilder();
   if (filters <= 1) {
     // A session subscribes to one filter at most once: nobody can be here twice.
@@ -150,7 +184,22 @@ function findMatches(table: RouteTable<RouteEntry>, topic: Topic): Matches {
     }
     for (const routesOfTarget of byTarget.values()) builder.addAll(routesOfTarget);
   }
-  return new Matches(table, topic, builder.groups, builder.persistent, shared, [...nodes]);
+  const { groups, persistent } = builder;
+  const matches = new Matches(table, topic, groups, persistent, shared, nodeList);
+  recent.found[recent.next] = { routes, matches };
+  recent.next = (recent.next + 1) % RECENT_MAX;
+  let weight =
+    MATCHES_WEIGHT +
+    DELIVERY_WEIGHT * (groups.length + persistent.length) +
+    REFERENCE_WEIGHT * (shared.length + nodeList.length);
+  for (const { members } of groups) weight += REFERENCE_WEIGHT * members.length;
+  return { matches, weight };
+}
+
+function isEqual<T>(one: readonly T[], other: readonly T[]): boolean {
+  if (one.length !== other.length) return false;
+  for (let i = 0; i < one.length; i++) if (one[i] !== other[i]) return false;
+  return true;
 }
 
 class MatchesBuilder {

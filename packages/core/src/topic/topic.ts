@@ -17,6 +17,10 @@ export class Topic {
   readonly local: boolean;
   /** Who gets messages of this topic, as of the last look-up; the route table says when it is stale. */
   matches: Matches | undefined;
+  /** Bytes of `matches` that are this topic's alone. */
+  weight = 0;
+  /** The table that remembers the topic. */
+  table: TopicTable | undefined = undefined;
   constructor(name: string, bytes: Uint8Array, hash: number) {
     this.name = name;
     this.bytes = bytes;
@@ -24,6 +28,12 @@ export class Topic {
     this.system = name.startsWith('$');
     this.local = this.system && isLocalTopic(name);
     this.matches = undefined;
+  }
+
+  /** `matches` takes so many bytes now: they count in the budget of the table. */
+  weigh(weight: number): void {
+    this.table?.charge(weight - this.weight);
+    this.weight = weight;
   }
 }
 
@@ -40,7 +50,8 @@ export function hashBytes(bytes: Uint8Array, start: number, end: number, seed = 
 /**
  * The bounded set of recently used topics. Two generations: when the young one is full it becomes the old one
  * and the old one is forgotten, so that a flood of unique names costs memory for at most `2 * topicsMax` names, and
- * for no more bytes of them than `2 * bytesMax`: a name may have 65,535.
+ * for no more bytes of them than `2 * bytesMax`: a name may have 65,535. Who gets their messages is remembered with
+ * them, in no more than `2 * weightMax` bytes.
  */
 export class TopicTable {
   readonly #topicsMax: number;
@@ -49,15 +60,19 @@ export class TopicTable {
   #old: (Topic | undefined)[];
   #youngCount = 0;
   #youngBytes = 0;
+  #youngWeight = 0;
+  readonly #weightMax: number;
   readonly #mask: number;
 
   readonly #seed: number;
 
   /**
    * `topicsMax` is rounded up to a power of two. `seed`: a random integer, the one the route table has. `bytesMax`:
-   * bytes of the names of one generation; what is remembered takes about three times as much.
+   * bytes of the names of one generation; what is remembered takes about three times as much. `weightMax`: bytes of
+   * the cached matches of one generation.
    */
-  constructor(topicsMax = 16_384, seed = 0, bytesMax = 4_194_304) {
+  constructor(topicsMax = 16_384, seed = 0, bytesMax = 4_194_304, weightMax = 16_777_216) {
+    this.#weightMax = weightMax;
     this.#seed = seed;
     this.#bytesMax = bytesMax;
     let size = 16;
@@ -85,18 +100,30 @@ export class TopicTable {
     return topic;
   }
 
+  /** What is remembered of topics grew by so many bytes. */
+  charge(bytes: number): void {
+    this.#youngWeight += bytes;
+  }
+
   #insert(topic: Topic): void {
-    if (this.#youngCount >= this.#topicsMax || this.#youngBytes >= this.#bytesMax) {
+    if (
+      this.#youngCount >= this.#topicsMax ||
+      this.#youngBytes >= this.#bytesMax ||
+      this.#youngWeight >= this.#weightMax
+    ) {
       this.#old = this.#young;
       this.#young = new Array<Topic | undefined>(this.#old.length).fill(undefined);
       this.#youngCount = 0;
       this.#youngBytes = 0;
+      this.#youngWeight = 0;
     }
     let slot = topic.hash & this.#mask;
     while (this.#young[slot] !== undefined) slot = (slot + 1) & this.#mask;
     this.#young[slot] = topic;
     this.#youngCount += 1;
     this.#youngBytes += topic.bytes.length;
+    this.#youngWeight += topic.weight;
+    topic.table = this;
   }
 }
 
