@@ -121,7 +121,7 @@ export class Peer {
 
   settleUid(uid: string): void {
     writeSettled(this.#link, uid);
-    this.#link.commit(undefined);
+    this.#link.commitDroppable();
   }
 
   hint(session: SessionRef, sequence: number, queued: QueuedMessage, notHere: () => void): void {
