@@ -195,12 +195,9 @@ class Simulation {
       reconnectMaxMs: 50,
       restlessMs: 700,
     });
+    const groupQos = (1 + this.#integer(2)) as Qos;
     for (let i = 1; i <= 2; i++) {
-      add({
-        clientId: `g${String(i)}`,
-        filter: '$share/g/t/#',
-        filterQos: (1 + this.#integer(2)) as Qos,
-      });
+      add({ clientId: `g${String(i)}`, filter: '$share/g/t/#', filterQos: groupQos });
     }
     return plans;
   }
