@@ -38,7 +38,7 @@ export const USAGE = `npm run bench -- [options]
   --broker NAME,...    of ${BROKERS.join(', ')} (default all)
   --payload BYTES,...  payload sizes (default 64,1024)
   --seconds S          length of the measured phase (default 4)
-  --warm-up S          time before it (default 1.5; trickle 8, cluster 5 at least)
+  --warm-up S          time before it (default 1.5; trickle 8, cluster 10 at least)
   --runs N             repetitions, of which the median is reported (default 3)
   --window N           unsettled messages per publisher (default 1000)
   --protocol 4|5       MQTT 3.1.1 (default) or 5.0
