@@ -28,6 +28,7 @@ test('a client leaves once what it has published is kept and acknowledged, and i
   const eviction = node.node.evict(FAREWELL);
   eviction.advance(10);
   await node.settle();
+  eviction.advance(0);
   expect(eviction.left).toBe(1);
   expect(publisher.packets()).toEqual([]);
   // What is sent from now on is not read: it is not acknowledged either.
@@ -39,6 +40,8 @@ test('a client leaves once what it has published is kept and acknowledged, and i
   order.length = 0;
   await node.settle();
   expect(order).toEqual(['released']);
+  expect(publisher.packets()).toEqual([]);
+  eviction.advance(0);
   expect(publisher.packets()).toMatchObject([{ cmd: 'disconnect', reasonCode: 0x8b }]);
   expect(eviction.left).toBe(0);
   expect(node.counters.connectionsClosed.drain).toBe(2);
@@ -65,7 +68,28 @@ test('a client that does not get its acknowledgements in time leaves without the
   await node.pass(2_000);
   eviction.advance(0);
   await node.settle();
+  eviction.advance(0);
   expect(publisher.packets()).toMatchObject([{ cmd: 'disconnect' }]);
+});
+
+test('a store that is away keeps no client here for long', async () => {
+  const node = new TestNode({
+    wrapStore: (store) => {
+      store.release = () => new Promise(() => undefined);
+      return store;
+    },
+  });
+  const client = await node.connect();
+  const eviction = node.node.evict(FAREWELL);
+  eviction.advance(1);
+  await node.pass(4_000);
+  eviction.advance(0);
+  expect(client.packets()).toEqual([]);
+  await node.pass(2_000);
+  eviction.advance(0);
+  expect(client.packets()).toMatchObject([{ cmd: 'disconnect', reasonCode: 0x8b }]);
+  expect(client.channel.ended).toBe(true);
+  expect(eviction.left).toBe(0);
 });
 
 test('as many leave as the caller says; 3.x clients, and those without CONNACK, are told nothing', async () => {
@@ -81,6 +105,7 @@ test('as many leave as the caller says; 3.x clients, and those without CONNACK, 
   const eviction = others.node.evict({ ...FAREWELL, serverReference: 'elsewhere:1883' });
   eviction.advance(1);
   await others.settle();
+  eviction.advance(0);
   expect(eviction.left).toBe(1);
   expect(five.packets()).toMatchObject([
     {
@@ -92,12 +117,14 @@ test('as many leave as the caller says; 3.x clients, and those without CONNACK, 
   expect(five.channel.ended).toBe(true);
   eviction.advance(1);
   await others.settle();
+  eviction.advance(0);
   expect(old.packets()).toEqual([]);
   expect(old.channel.ended).toBe(true);
 
   const another = node.node.evict(FAREWELL);
   another.advance(1);
   await node.settle();
+  another.advance(0);
   expect(another.left).toBe(0);
   expect(node.counters.connectionsClosed.drain).toBe(1);
 });
@@ -116,6 +143,7 @@ test.each([
     const eviction = node.node.evict(FAREWELL);
     eviction.advance(3);
     await node.settle();
+    eviction.advance(0);
     expect(eviction.left).toBe(0);
     const again = await node.connect({ clientId: 'watcher' });
     await again.subscribe('will');

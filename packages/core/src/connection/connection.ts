@@ -30,7 +30,6 @@ import { IncomingPublishes } from './incoming-publishes.ts';
 import { KeptPackets } from './kept-packets.ts';
 import { connackProperties } from './connect.ts';
 import type { ConnectGrant } from './connect.ts';
-import type { Farewell } from './eviction.ts';
 import { Opening } from './opening.ts';
 import type { Opened } from './opening.ts';
 import { subscribe, unsubscribe } from './subscribe.ts';
@@ -629,23 +628,34 @@ export class Connection
   /** Everything that was read has been carried out and acknowledged. */
   get settled(): boolean {
     if (this.#state !== 'connected') return true;
-    return !this.decodingPaused && this.#incoming!.settled;
+    if (this.decodingPaused || this.#waitsFor > 0 || this.#kept !== undefined) return false;
+    return this.#incoming!.settled;
   }
 
   /**
-   * Lets go of the session, with a will that waits, and only then tells the client, so that it cannot be back before.
-   * One that has no CONNACK yet is told nothing: common clients never come back from a refused one, but do from a
-   * closed socket. Resolves when the connection is on its way out.
+   * Lets go of the session, with a will that waits. Resolves when it is released: the client is told behind that
+   * (`bidFarewell`), so that it cannot be back before.
    */
-  async depart({ serverReference, willGraceMs }: Farewell): Promise<void> {
-    if (this.#state !== 'connected') {
-      this.close('drain', undefined);
+  async depart(willGraceMs: number): Promise<void> {
+    if (this.#state === 'connected') {
+      this.node.router.flush();
+      await this.#finish('drain', { willGraceMs });
+    } else {
+      await this.#finish('drain', {});
+    }
+  }
+
+  /**
+   * Tells the client that the server goes, and ends the connection. One that has no CONNACK is told nothing: common
+   * clients never come back from a refused one, but do from a closed socket.
+   */
+  bidFarewell(serverReference: string): void {
+    const { node, channel } = this;
+    if (this.#target === undefined) {
+      channel.end(REFUSED_DRAIN_MS);
       return;
     }
-    const { node, channel } = this;
     const { packetBytesMax } = this.#grant!;
-    node.router.flush();
-    await this.#finish('drain', { willGraceMs });
     const farewell =
       serverReference === ''
         ? { reasonCode: ReasonCode.ServerShuttingDown }

@@ -10,6 +10,13 @@ export interface Farewell {
 
 /** Milliseconds that a client's publishes get to be kept. What is not acknowledged then, the client sends again. */
 const SETTLE_MS = 10_000;
+/** Milliseconds in which a session must be released. A store that is away must not keep the client here. */
+const RELEASE_MS = 5_000;
+
+interface Departure {
+  readonly sinceMs: number;
+  released: boolean;
+}
 
 /**
  * Sends the connections of a node away, as many at a time as its caller wants. Each in four steps, so that nothing is
@@ -23,7 +30,7 @@ export class Eviction {
   readonly #monotonicMs: () => number;
   /** Since when. */
   readonly #settling = new Map<Connection, number>();
-  #departing = 0;
+  readonly #departing = new Map<Connection, Departure>();
 
   /** `open`: the connections of the node, which takes out those that end. */
   constructor(open: ReadonlySet<Connection>, farewell: Farewell, monotonicMs: () => number) {
@@ -34,7 +41,7 @@ export class Eviction {
 
   /** Connections that are not gone yet. */
   get left(): number {
-    return this.#open.size + this.#departing;
+    return this.#open.size + this.#departing.size;
   }
 
   /** Begins with up to `count` more connections, and goes on with those that it has begun with. Call it often. */
@@ -53,10 +60,16 @@ export class Eviction {
       if (waits && nowMs - sinceMs < SETTLE_MS) continue;
       this.#settling.delete(connection);
       if (connection.closed) continue;
-      this.#departing += 1;
-      void connection.depart(this.#farewell).then(() => {
-        this.#departing -= 1;
+      const departure: Departure = { sinceMs: nowMs, released: false };
+      this.#departing.set(connection, departure);
+      void connection.depart(this.#farewell.willGraceMs).then(() => {
+        departure.released = true;
       });
+    }
+    for (const [connection, { sinceMs, released }] of this.#departing) {
+      if (!released && nowMs - sinceMs < RELEASE_MS) continue;
+      this.#departing.delete(connection);
+      connection.bidFarewell(this.#farewell.serverReference);
     }
   }
 }
