@@ -14,6 +14,7 @@ import type {
   Peers,
   SessionRef,
   Settleable,
+  SharedFact,
   StateStore,
   SubscriptionChange,
 } from '@shoalmq/core';
@@ -77,6 +78,11 @@ export interface ClusterOptions {
   readonly times?: Partial<ClusterTimes>;
   readonly linkLimits?: Partial<LinkLimits>;
   readonly serverLimits?: Partial<PeerServerLimits>;
+  /**
+   * Bytes of messages that wait for clean sessions of this node beyond which no more is read from other nodes, until
+   * half of it is left. @default 268,435,456
+   */
+  readonly waitingBytesMax?: number;
   /** @default gRPC */
   readonly transport?: LinkTransport;
   readonly report: Reporter;
@@ -108,6 +114,10 @@ const RESTORE_POLL_MS = 100;
 const RETAINED_PER_READ = 500;
 /** Milliseconds between looks at what a peer would have told that cannot reach this node. */
 const SILENCE_POLL_MS = 2_000;
+/** Default of `ClusterOptions.waitingBytesMax`. */
+const WAITING_BYTES_MAX = 268_435_456;
+/** Milliseconds between looks at whether clean sessions have taken enough of what waits for them. */
+const HELD_POLL_MS = 50;
 /** Connections whose owner is asked for in one turn of the event loop. */
 const OWNERS_PER_TURN = 500;
 /** A question about shared facts is over so long after the lease time: by then a peer has seen them or has stopped. */
@@ -304,6 +314,9 @@ class Member {
   #unanswered = 0;
   readonly #validWaiters: (() => void)[] = [];
   #validTimer: NodeJS.Timeout | undefined;
+  /** What is not read because clean sessions here do not take what they have. */
+  readonly #held = new Set<PeerSource>();
+  #heldTimer: NodeJS.Timeout | undefined;
   /** How often the lease has lapsed. */
   term = 0;
   #rejoinUntilMs = -Infinity;
@@ -338,6 +351,7 @@ class Member {
         },
         replace: (facts) => {
           node.facts.replace(facts);
+          this.#removeStrays(facts);
         },
       },
       writer: this.#writer,
@@ -478,6 +492,7 @@ class Member {
     clearTimeout(this.#replaceTimer);
     clearTimeout(this.#restoreTimer);
     clearTimeout(this.#validTimer);
+    clearInterval(this.#heldTimer);
     for (const resolve of this.#contentsWaiters.splice(0)) resolve();
     this.retries.close();
     this.#writer.close();
@@ -779,6 +794,19 @@ class Member {
     return true;
   }
 
+  /** Facts about clean sessions that this node does not have: what should have removed them was lost. */
+  #removeStrays(facts: readonly SharedFact[]): void {
+    const { id, incarnation } = this.#self;
+    const strays = facts.filter(
+      (fact) =>
+        fact.kind === 'node' &&
+        fact.node.id === id &&
+        fact.node.incarnation === incarnation &&
+        !this.#local.has(fact.filter),
+    );
+    void this.#writer.write(strays.map((fact) => ({ change: 'remove', fact })));
+  }
+
   /** Writes what this node answers for: its clean sessions, and the persistent ones that are connected here. */
   #announceAgain(): void {
     const facts = this.#local.facts();
@@ -1015,6 +1043,26 @@ class Member {
       this.#options.report({ event: 'cluster.malformed', peerId: source.identity.id, message });
     }
     inbox.onEnd();
+    this.#holdWhenFull(source);
+  }
+
+  /**
+   * Each clean session has a bound of its own, but there may be many that are slow. What is not read stays at its
+   * sender, in a buffer with a bound; hints and answers of that peer wait, and can.
+   */
+  #holdWhenFull(source: PeerSource): void {
+    const { waitingBytesMax = WAITING_BYTES_MAX } = this.#options;
+    const { counters } = this.#node;
+    if (counters.waitingBytes <= waitingBytesMax) return;
+    source.hold();
+    this.#held.add(source);
+    this.#heldTimer ??= setInterval(() => {
+      if (counters.waitingBytes > waitingBytesMax / 2) return;
+      clearInterval(this.#heldTimer);
+      this.#heldTimer = undefined;
+      for (const held of this.#held) held.release();
+      this.#held.clear();
+    }, HELD_POLL_MS);
   }
 
   #onGap({ missed }: Gap): void {

@@ -27,6 +27,8 @@ export class TestCluster {
   readonly nodes: ClusterNode[] = [];
   /** Ids of nodes that do not reach the cluster state. */
   readonly cutOff = new Set<string>();
+  /** Of nodes that are made from now on; see `ClusterOptions`. */
+  waitingBytesMax: number | undefined;
   /** How often somebody asked who owns a session. */
   ownerLookUps = 0;
 
@@ -80,7 +82,7 @@ export class ClusterNode {
   #clients = 0;
 
   constructor(
-    { state, store, random, cutOff }: TestCluster,
+    { state, store, random, cutOff, waitingBytesMax }: TestCluster,
     id: string,
     times: ClusterTimes,
     advertisedHost: string,
@@ -106,6 +108,7 @@ export class ClusterNode {
       security: { secret: 'of the test' },
       times,
       linkLimits: { reconnectMinMs: 10, reconnectMaxMs: 100 },
+      ...(waitingBytesMax === undefined ? {} : { waitingBytesMax }),
       report,
     });
     this.node = new Node({

@@ -320,3 +320,29 @@ test('P9: a node without its lease acknowledges nothing at QoS 1, lets QoS 0 flo
   expect(await subscriber.payload()).toBe('kept');
   await connecting;
 });
+
+test('P10: what clean sessions do not take stays with the sender, and arrives in order when they do', async () => {
+  await using cluster = await TestCluster.start(1);
+  cluster.waitingBytesMax = 1_000_000;
+  const [one] = cluster.nodes;
+  const two = await cluster.add();
+  const slow = await two.connect({ properties: { receiveMaximum: 1 } });
+  await slow.subscribe('x', 1);
+  const publisher = await one!.connect();
+  const payloads = Array.from({ length: 200 }, (_, n) => `${n} ${'.'.repeat(20_000)}`);
+  const acknowledged = payloads.map((payload) =>
+    publisher.publish({ topic: 'x', payload, qos: 1 }),
+  );
+  let most = 0;
+  const watch = setInterval(() => {
+    most = Math.max(most, two.counters.waitingBytes);
+  }, 1);
+  await until('the hold', () => two.counters.waitingBytes > 1_000_000);
+
+  expect(await slow.payloads(200)).toEqual(payloads);
+  clearInterval(watch);
+  expect(await Promise.all(acknowledged)).toEqual(payloads.map(() => 0));
+  // One frame, or what the stream had read ahead, may come on top.
+  expect(most).toBeLessThan(2_500_000);
+  expect(two.counters.waitingBytes).toBe(0);
+}, 30_000);

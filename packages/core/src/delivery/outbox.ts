@@ -309,6 +309,7 @@ export class Outbox {
     this.window.clear();
     const waiting = this.#waiting;
     this.#waiting = undefined;
+    this.#context.counters.waitingBytes -= this.#waitingBytes;
     this.#waitingBytes = 0;
     for (let item = waiting?.shift(); item !== undefined; item = waiting?.shift()) {
       if (item.group !== undefined) redistribute(item.message, item.group);
@@ -338,6 +339,7 @@ export class Outbox {
     this.#waiting ??= new Deque();
     this.#waiting.push(item);
     this.#waitingBytes += item.message.payloadBytes;
+    this.#context.counters.waitingBytes += item.message.payloadBytes;
     if (
       this.#waiting.length > this.#context.limits.waitingMessagesMax ||
       this.#waitingBytes > this.#context.limits.waitingBytesMax
@@ -353,6 +355,7 @@ export class Outbox {
       const item = waiting.shift();
       if (item === undefined) return;
       this.#waitingBytes -= item.message.payloadBytes;
+      this.#context.counters.waitingBytes -= item.message.payloadBytes;
       this.#sendInWindow(item.message, item.form, item.qos, item.retain);
     }
   }

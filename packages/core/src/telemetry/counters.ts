@@ -126,6 +126,8 @@ export class Counters {
   publishBytesSent = 0;
   /** Level: QoS 1 and 2 messages sent to clients and not yet acknowledged in full. */
   inflightMessages = 0;
+  /** Level: bytes of payload that wait for the in-flight windows of connected clean sessions. */
+  waitingBytes = 0;
 
   readonly messagesDropped: Record<DropReason, number> = zeros(DROP_REASONS);
   readonly connectionsClosed: Record<CloseReason, number> = zeros(CLOSE_REASONS);
