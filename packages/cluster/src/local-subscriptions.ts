@@ -41,6 +41,11 @@ export class LocalSubscriptions {
     return this.#filters.size;
   }
 
+  /** Whether a clean session of this node is subscribed. */
+  has(filter: string): boolean {
+    return this.#filters.has(filter);
+  }
+
   /** Resolves when every node knows what it must know of the changes. */
   async announce(
     changes: readonly { readonly change: 'add' | 'remove'; readonly filter: string }[],

@@ -89,3 +89,15 @@ test('a route that a node lost is noticed, and comes back', async () => {
   await publisher.publish({ topic: 'queue/1', qos: 1, payload: 'q' });
   expect(await sleeper.payload()).toBe('q');
 });
+
+test('a route to clean sessions that are not there is taken back by their node', async () => {
+  await using cluster = new TestCluster();
+  const one = await cluster.add({ digestMs: 200 });
+  const two = await cluster.add({ digestMs: 200 });
+  const node = two.node.identity;
+  await cluster.state.changeFacts([
+    { change: 'add', fact: { kind: 'node', node, filter: 'stray/+', weight: 1 } },
+  ]);
+  await until('the stray', () => one.node.facts.filtersOf(node).includes('stray/+'));
+  await until('its end', () => one.node.facts.filtersOf(node).length === 0);
+});
