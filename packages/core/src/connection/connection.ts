@@ -817,6 +817,12 @@ export class Connection
     });
   }
 
+  /** CONNECT waits for the access port to say what the session may still do. */
+  awaitAccess(): void {
+    const { parts, limits, timers } = this.node;
+    timers.arm(this.#timer, parts.clock.monotonicMs() + limits.connectTimeoutMs);
+  }
+
   /** CONNECT waits for the store: not as long as that takes, but longer than most clients wait. */
   awaitStore(): void {
     this.node.timers.arm(this.#timer, this.node.parts.clock.monotonicMs() + STORE_WAIT_MS);

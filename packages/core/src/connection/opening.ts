@@ -32,7 +32,7 @@ export class Opening {
   grant: ConnectGrant | undefined = undefined;
   /** '' until the session is claimed. */
   token: OwnerToken = '';
-  /** The claim has begun, or waits for the node to have its lease. */
+  /** For the store or for other nodes, that is, and not for the access port. */
   waitsForStore = false;
   #authentication: Authentication | undefined = undefined;
 
@@ -250,6 +250,9 @@ export class Opening {
     target.seenAt = '';
     const revoked: string[] = [];
     const missing: SubscriptionChange[] = [];
+    // Each answer may take its time, all of them together not many times that.
+    this.waitsForStore = false;
+    connection.awaitAccess();
     for (const subscription of claimed.subscriptions) {
       const allowed = await mayUse(connection, subscription);
       if (connection.closed) return undefined;
@@ -264,6 +267,8 @@ export class Opening {
         });
       }
     }
+    this.waitsForStore = true;
+    connection.awaitStore();
     // A node that died between storing a subscription and announcing it left it to us.
     if (missing.length > 0) await node.parts.peers.announceSubscriptions(missing);
     const kept = claimed.subscriptions.length - revoked.length;
