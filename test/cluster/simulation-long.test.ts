@@ -4,7 +4,7 @@ import { findSeed, runSeeds } from '../simulation/run-seeds.ts';
 import type { Fault } from '../simulation/simulation.ts';
 
 /** Seeds of each kind of run: `SHOAL_SIMULATION_SEEDS=20000` for a night. */
-const SEEDS = Number(process.env['SHOAL_SIMULATION_SEEDS'] ?? 400);
+const SEEDS = Number(process.env['SHOAL_SIMULATION_SEEDS'] ?? 250);
 const FROM = Number(process.env['SHOAL_SIMULATION_FROM'] ?? 1_001);
 const MS_PER_SEED_MAX = 5_000;
 

@@ -10,7 +10,13 @@ import {
   messageStamp,
   payloadHash,
 } from '@shoalmq/testkit';
-import type { DevicePacket, History, HistoryFields, SeededRandom } from '@shoalmq/testkit';
+import type {
+  DevicePacket,
+  History,
+  HistoryFields,
+  MessageStamp,
+  SeededRandom,
+} from '@shoalmq/testkit';
 import type { ClientConnection, ClientHandler } from './network.ts';
 import type { SimulatedNode } from './simulated-node.ts';
 import type { VirtualTime, Zone } from './virtual-time.ts';
@@ -91,6 +97,8 @@ export class SimulatedClient implements ClientHandler {
   connected = false;
   subscribed = false;
   lastMessageAtMs = 0;
+  /** What came last as a retained message. */
+  retained: MessageStamp | undefined;
   /** It gave up waiting for a clean start, which may yet happen. */
   ambiguous = false;
   readonly #world: ClientWorld;
@@ -389,6 +397,7 @@ export class SimulatedClient implements ClientHandler {
   ): void {
     this.lastMessageAtMs = this.#world.time.nowMs;
     const stamp = messageStamp(payload);
+    if (flags.retain) this.retained = stamp;
     this.#world.dueWills.delete(`${stamp.publisher} ${String(stamp.seq)}`);
     this.#record({ op: 'deliver', topic, ...stamp, ...flags, hash: payloadHash(payload) });
   }

@@ -51,6 +51,9 @@ const SETTLED_MS_MAX = 80_000;
 /** Nothing has come for so long when everything has. */
 const QUIET_MS = 3_000;
 
+/** What one publisher retains. */
+const RETAINED = 'r/1';
+
 const SAFETY: ReadonlySet<HistoryRule> = new Set(['L2', 'L3', 'L4', 'L5', 'L8']);
 
 /** Runs one cluster, with its clients and everything that happens to it, as the seed has it. */
@@ -124,13 +127,7 @@ class Simulation {
 
   #startClients(): void {
     for (const plan of this.#plans()) {
-      const client = new SimulatedClient(plan, {
-        time: this.#time,
-        random: new SeededRandom(this.#integer(0x7fff_ffff)),
-        history: this.#history,
-        chooseNode: () => this.#chooseNode(),
-        dueWills: this.#dueWills,
-      });
+      const client = this.#client(plan, () => this.#chooseNode());
       this.#clients.push(client);
       this.#time.after(1_000, this.#time.outside, 'client', () => {
         client.start();
@@ -138,27 +135,41 @@ class Simulation {
     }
   }
 
+  #client(plan: ClientPlan, chooseNode: () => SimulatedNode | undefined): SimulatedClient {
+    return new SimulatedClient(plan, {
+      time: this.#time,
+      random: new SeededRandom(this.#integer(0x7fff_ffff)),
+      history: this.#history,
+      chooseNode,
+      dueWills: this.#dueWills,
+    });
+  }
+
+  #plan(plan: Partial<ClientPlan> & { readonly clientId: string }): ClientPlan {
+    const base: ClientPlan = {
+      clientId: plan.clientId,
+      clean: false,
+      cleanStartOneIn: 0,
+      filter: '',
+      otherFilter: '',
+      filterQos: 2,
+      publishes: [],
+      publishEveryMs: 200 + this.#integer(300),
+      ackDelayMaxMs: this.#integer(3) === 0 ? 1 + this.#integer(300) : 0,
+      receiveMaximum: this.#integer(3) === 0 ? 1 + this.#integer(4) : 100,
+      willDelay: undefined,
+      reconnectMinMs: 20,
+      reconnectMaxMs: this.#integer(4) === 0 ? 3_000 : 300,
+      forsakes: this.#integer(2) === 0,
+      restlessMs: 0,
+    };
+    return { ...base, ...plan };
+  }
+
   #plans(): ClientPlan[] {
     const plans: ClientPlan[] = [];
     const add = (plan: Partial<ClientPlan> & { readonly clientId: string }): void => {
-      const base: ClientPlan = {
-        clientId: plan.clientId,
-        clean: false,
-        cleanStartOneIn: 0,
-        filter: '',
-        otherFilter: '',
-        filterQos: 2,
-        publishes: [],
-        publishEveryMs: 200 + this.#integer(300),
-        ackDelayMaxMs: this.#integer(3) === 0 ? 1 + this.#integer(300) : 0,
-        receiveMaximum: this.#integer(3) === 0 ? 1 + this.#integer(4) : 100,
-        willDelay: undefined,
-        reconnectMinMs: 20,
-        reconnectMaxMs: this.#integer(4) === 0 ? 3_000 : 300,
-        forsakes: this.#integer(2) === 0,
-        restlessMs: 0,
-      };
-      plans.push({ ...base, ...plan });
+      plans.push(this.#plan(plan));
     };
     add({ clientId: 'wills', filter: 'w/#' });
     for (let i = 1; i <= 3; i++) {
@@ -166,7 +177,10 @@ class Simulation {
       const qoses = [1, 2, this.#integer(3)] as Qos[];
       add({
         clientId: `p${String(i)}`,
-        publishes: topics.flatMap((topic) => qoses.map((qos) => ({ topic, qos, retain: false }))),
+        publishes: [
+          ...topics.flatMap((topic) => qoses.map((qos) => ({ topic, qos, retain: false }))),
+          ...(i === 1 ? [{ topic: RETAINED, qos: qoses[0]!, retain: true }] : []),
+        ],
         willDelay: [undefined, 0, 2][this.#integer(3)],
       });
     }
@@ -203,9 +217,8 @@ class Simulation {
   }
 
   #filter(): string {
-    const filters = ['t/1', 't/+', 't/#', '+/2', 't/1/x', 't/+/x', 't/2/#', '#'];
-    // What begins with a will must not come twice to one session for two reasons.
-    return filters[this.#integer(filters.length - 1)]!;
+    const filters = ['t/1', 't/+', 't/#', '+/2', 't/1/x', 't/+/x', 't/2/#', 'r/+'];
+    return filters[this.#integer(filters.length)]!;
   }
 
   #chooseNode(): SimulatedNode | undefined {
@@ -340,7 +353,29 @@ class Simulation {
       return;
     }
     await this.#time.run(SETTLED_MS_MAX - FINISHING_MS, () => this.#isQuiet());
+    await this.#readRetained();
     this.#history.record({ op: 'end' });
+  }
+
+  /** Somebody new on each node asks for what was retained. */
+  async #readRetained(): Promise<void> {
+    const nodes = [...this.#nodes.values()].filter(({ available }) => available);
+    const readers = nodes.map((node) => {
+      const plan = this.#plan({ clientId: `reader-${node.name}`, clean: true, filter: RETAINED });
+      const reader = this.#client(plan, () => node);
+      reader.start();
+      return reader;
+    });
+    await this.#time.run(2_000);
+    for (const [i, { retained }] of readers.entries()) {
+      this.#history.record({
+        op: 'retained',
+        client: nodes[i]!.name,
+        topic: RETAINED,
+        publisher: retained?.publisher ?? '',
+        seq: retained?.seq ?? 0,
+      });
+    }
   }
 
   #isQuiet(): boolean {
