@@ -23,15 +23,35 @@ if nobody then
 end
 local counted, bytes = tonumber(state[3] or '0'), tonumber(state[4] or '0')
 local ids = {}
-local seen = {}
-local freed = 0
+local counting = {}
+local unmet, first, last = 0, math.huge, 0
 for i = 4, #ARGV do
-  local id = ARGV[3] .. '-' .. ARGV[i]
+  local id, sequence = ARGV[3] .. '-' .. ARGV[i], tonumber(ARGV[i])
   ids[#ids + 1] = id
-  if tonumber(ARGV[i]) <= counted and not seen[id] then
-    seen[id] = true
-    local found = redis.call('XRANGE', KEYS[2], id, id)[1]
-    if found then freed = freed + entry_bytes(found) end
+  if sequence <= counted and not counting[id] then
+    counting[id] = true
+    unmet = unmet + 1
+    first, last = math.min(first, sequence), math.max(last, sequence)
+  end
+end
+-- A client takes what comes in order: mostly one range has them all. Entries in between that stay are few, or the rest
+-- is looked up one by one.
+local freed = 0
+if unmet > 0 then
+  local from, to = string.format('%s-%.0f', ARGV[3], first), string.format('%s-%.0f', ARGV[3], last)
+  local limit = 2 * unmet
+  local range = redis.call('XRANGE', KEYS[2], from, to, 'COUNT', limit)
+  for _, entry in ipairs(range) do
+    if counting[entry[1]] then
+      freed = freed + entry_bytes(entry)
+      counting[entry[1]] = nil
+    end
+  end
+  if #range == limit then
+    for id in pairs(counting) do
+      local found = redis.call('XRANGE', KEYS[2], id, id)[1]
+      if found then freed = freed + entry_bytes(found) end
+    end
   end
 end
 if #ids == 0 then return 1 end

@@ -53,10 +53,15 @@ export function parseFact(field: string, value: string): SharedFact | undefined 
   const secondEnd = secondAt + Number(field.slice(firstEnd, secondAt - 1));
   const name = field.slice(firstAt, firstEnd);
   const incarnation = field.slice(secondAt, secondEnd);
-  const filter = field.slice(secondEnd);
+  const filter = copyOf(field.slice(secondEnd));
   return kind === 'n'
     ? { kind: 'node', node: { id: name, incarnation }, filter, weight: Number(value) }
     : { kind: 'session', clientId: name, incarnation, filter, options: value };
+}
+
+/** A part of a text keeps all of the text in memory; filters are kept, and there may be millions. */
+function copyOf(part: string): string {
+  return Buffer.from(part).toString();
 }
 
 /** A text that something can follow. */
