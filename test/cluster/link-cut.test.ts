@@ -167,6 +167,35 @@ withRedis(
 );
 
 withRedis(
+  'P11: when the buffer for a cut link overflows, clean sessions that missed something end when it is back',
+  async () => {
+    await using redis = await RedisProcess.start();
+    await using one = await CutNode.start('n1', redis);
+    await using two = await CutNode.start('n2', redis);
+    const clean = await subscriber(two.port, 't');
+    await using publisher = await ByteClient.connect(one.port, PATIENCE);
+    for (const { inbound } of [one, two]) inbound.cut();
+    await pollUntil('the end of the link', () => one.logged('cluster.peer_down'));
+    let acknowledged = 0;
+    // More than the 64 MiB that are kept for a node.
+    const published = Promise.all(
+      Array.from({ length: 80 }, async () => {
+        await publisher.publishFully({ topic: 't', payload: Buffer.alloc(1_000_000), qos: 1 });
+        acknowledged += 1;
+      }),
+    );
+    await publisher.roundTrip();
+    expect([acknowledged, clean.ended]).toEqual([0, false]);
+    for (const { inbound } of [one, two]) inbound.mend();
+
+    await published;
+    await pollUntil('the end of who missed some', () => clean.ended);
+    expect(two.logged('cluster.missed')).toBe(true);
+  },
+  60_000,
+);
+
+withRedis(
   'P11: a node that is killed while its links are fine costs nobody else a connection',
   async () => {
     await using redis = await RedisProcess.start();

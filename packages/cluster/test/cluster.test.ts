@@ -290,6 +290,10 @@ test('a node that is cut off from the state suspends itself, is buried, and come
   expect(await again.payload()).toBe('back');
   await publisher.publish({ topic: 'y', payload: 'moved', qos: 1 });
   expect(await moved.payload()).toBe('moved');
+  // The other way too: the node that took it for dead has forgotten its link.
+  await publisher.subscribe('z', 1);
+  expect(await again.publish({ topic: 'z', payload: 'both ways', qos: 1 })).toBe(0);
+  expect(await publisher.payload()).toBe('both ways');
 });
 
 test('P9: a node without its lease acknowledges nothing at QoS 1, lets QoS 0 flow, and goes on when it has it back', async () => {
