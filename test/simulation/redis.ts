@@ -145,6 +145,7 @@ export class Redis {
         return laneOf(owned.topic.name).call('retain', () => store.retain(owned));
       },
       readRetained: (topics) => laneOf('').call('readRetained', () => store.readRetained(topics)),
+      expireRetained: () => laneOf('').call('expireRetained', () => store.expireRetained()),
     };
   }
 

@@ -86,6 +86,7 @@ export type {
   StoredSubscription,
 } from './ports/state-store.ts';
 export { NOBODY } from './ports/state-store.ts';
+export { retainedNameWeight } from './topic/name.ts';
 export { ReasonCode, connackReturnCode } from './reason-code.ts';
 export {
   AUTH_RESULTS,

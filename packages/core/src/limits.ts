@@ -43,7 +43,7 @@ export interface Limits {
   readonly subscriptionsMax: number;
   /** Topic levels of a name or filter. */
   readonly topicLevelsMax: number;
-  /** Retained messages and their bytes in the whole cluster; more get 0x97. */
+  /** Retained messages and their bytes in the whole cluster, 64 for each topic level included; more get 0x97. */
   readonly retainedMessagesMax: number;
   readonly retainedBytesMax: number;
   /** Connections of this node; more are not accepted until one ends. */

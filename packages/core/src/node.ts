@@ -26,6 +26,7 @@ import type {
   StoredSubscription,
 } from './ports/state-store.ts';
 import { RetainedMessages } from './retained/retained-messages.ts';
+import { RetainedExpiry } from './retained/retained-expiry.ts';
 import { RetainedIndex } from './retained/retained-index.ts';
 import { publishForm } from './route/matches.ts';
 import { RouteTable } from './route/route-table.ts';
@@ -137,6 +138,7 @@ export class Node {
   readonly table: RouteTable<RouteEntry>;
   readonly retained: RetainedIndex;
   readonly retainedMessages: RetainedMessages;
+  readonly #retainedExpiry: RetainedExpiry;
   readonly router: Router;
   /** What all nodes of the cluster share, as this one knows it. */
   readonly facts: SharedFacts;
@@ -187,6 +189,7 @@ export class Node {
     const digest = parts.peers.alone ? undefined : new FactDigest();
     this.digest = digest;
     this.retained = new RetainedIndex(seed, (name) => digest?.toggleRetained(name));
+    this.#retainedExpiry = new RetainedExpiry(parts.store, this.retained, parts.peers);
     this.retainedMessages = new RetainedMessages(parts.store, parts.clock);
     this.delivery = {
       encoder: parts.encoder,
@@ -551,6 +554,7 @@ export class Node {
       const due = await this.parts.store.takeDue(DUE_LIMIT);
       this.counters.sessionEvents.expired += due.ended.length;
       this.carryOut(due, 'delay_elapsed');
+      await this.#retainedExpiry.run(this.parts.clock.monotonicMs());
     } catch (error) {
       this.storeFailed('takeDue', error);
     } finally {

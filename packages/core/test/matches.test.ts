@@ -274,7 +274,7 @@ function clientIdOf(entry: RouteEntry | undefined): string | undefined {
 }
 
 test('topics with the same subscribers share what is remembered of them', () => {
-  const table = new RouteTable<RouteEntry>();
+  const table = new RouteTable<Subscription>();
   for (let i = 0; i < 50; i++) subscribed(table, clientOf(`c${String(i)}`), '#');
   const [one, two, other] = [topicOf('one'), topicOf('two'), topicOf('other')];
   subscribed(table, clientOf('more'), 'other');
@@ -286,7 +286,7 @@ test('topics with the same subscribers share what is remembered of them', () => 
 });
 
 test('what is remembered of topics with subscribers of their own is bounded, and so are the topics for that', () => {
-  const table = new RouteTable<RouteEntry>();
+  const table = new RouteTable<Subscription>();
   const members = 200;
   for (let i = 0; i < members; i++) subscribed(table, clientOf(`c${String(i)}`), '#');
   const weightMax = 100_000;

@@ -370,7 +370,10 @@ export class MemoryStore implements StateStore {
     return Promise.resolve(messages);
   }
 
-  /** The session if it is this incarnation and `token` owns it. */
+  expireRetained(): Promise<readonly string[]> {
+    return Promise.resolve(this.#retained.expire(this.#clock.wallMs()));
+  }
+
   /** The session, unless it ended and another one has its client id. */
   #current(ref: SessionRef): SessionRecord | undefined {
     const session = this.#sessions.get(ref.clientId);

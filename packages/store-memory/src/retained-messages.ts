@@ -1,12 +1,16 @@
+import { retainedNameWeight } from '@shoalmq/core';
 import type { Message } from '@shoalmq/core';
 import type { Timed } from './timer-heap.ts';
 import { TimerHeap } from './timer-heap.ts';
 
-/** What bounds the retained messages: their number, and bytes of topic name, payload and properties. */
+/** What bounds the retained messages: their number, and bytes of topic name, payload, properties and index. */
 export interface RetainedLimits {
   readonly retainedMessagesMax: number;
   readonly retainedBytesMax: number;
 }
+
+/** Expired ones that go at a time. */
+const EXPIRED_MAX = 400;
 
 /** The retained messages, one per topic name. Expired ones go when somebody looks, and when room is needed. */
 export class RetainedMessages {
@@ -14,6 +18,8 @@ export class RetainedMessages {
   readonly #byTopic = new Map<string, Retained>();
   readonly #expiring = new TimerHeap<Retained>();
   #bytes = 0;
+  /** Topics whose message expired and went, and nobody was told. */
+  #expired: string[] = [];
 
   constructor(limits: RetainedLimits) {
     this.#limits = limits;
@@ -35,7 +41,7 @@ export class RetainedMessages {
     while (!this.#fits(bytes, previous)) {
       const expired = this.#expiring.takeDue(nowMs);
       if (expired === undefined) return false;
-      this.#forget(expired);
+      this.#forgetExpired(expired);
       if (expired === previous) previous = undefined;
     }
     if (previous !== undefined) this.#forget(previous);
@@ -60,8 +66,20 @@ export class RetainedMessages {
     if (retained === undefined) return undefined;
     const { message } = retained;
     if (message.expiresAtMs === 0 || message.expiresAtMs > nowMs) return message;
-    this.#forget(retained);
+    this.#forgetExpired(retained);
     return undefined;
+  }
+
+  /** Removes some of those that have expired; returns the topics of all that have gone since the last call. */
+  expire(nowMs: number): readonly string[] {
+    for (let count = 0; count < EXPIRED_MAX; count++) {
+      const expired = this.#expiring.takeDue(nowMs);
+      if (expired === undefined) break;
+      this.#forgetExpired(expired);
+    }
+    const topics = this.#expired;
+    this.#expired = [];
+    return topics;
   }
 
   #fits(bytes: number, previous: Retained | undefined): boolean {
@@ -71,6 +89,11 @@ export class RetainedMessages {
       count <= this.#limits.retainedMessagesMax &&
       this.#bytes - freed + bytes <= this.#limits.retainedBytesMax
     );
+  }
+
+  #forgetExpired(retained: Retained): void {
+    this.#expired.push(retained.message.topic.name);
+    this.#forget(retained);
   }
 
   #forget(retained: Retained): void {
@@ -84,7 +107,8 @@ interface Retained extends Timed {
   readonly message: Message;
 }
 
-/** A long topic name or user properties must not be a way around the limit. */
+/** Neither a long topic name, nor many levels, nor user properties are a way around the limit. */
 function retainedBytes(message: Message): number {
-  return message.payloadBytes + message.properties.length + message.topic.bytes.length;
+  const { payloadBytes, properties, topic } = message;
+  return payloadBytes + properties.length + topic.bytes.length + retainedNameWeight(topic.name);
 }

@@ -5,7 +5,8 @@
   ARGV[1]  now, in ms, by the clock that messages expire by
   ARGV[2]  at most so many
 
-  Returns { messages, bytes }. O(log n) for each. Twice is the same as once.
+  Returns { messages, bytes, topics that went }. O(log n) for each. Twice is the same as once, but for the topics: with a
+  reply that is lost they are.
 ]]
 local totals = redis.call('HMGET', KEYS[3], 'messages', 'bytes')
 local messages, bytes = tonumber(totals[1] or '0'), tonumber(totals[2] or '0')
@@ -19,4 +20,4 @@ for _, topic in ipairs(expired) do
   redis.call('ZREM', KEYS[2], topic)
 end
 if #expired > 0 then redis.call('HSET', KEYS[3], 'messages', messages, 'bytes', bytes) end
-return { messages, bytes }
+return { messages, bytes, expired }

@@ -373,6 +373,10 @@ export class RedisStore implements StateStore {
     return this.#retained.read(topics);
   }
 
+  expireRetained(): Promise<readonly string[]> {
+    return this.#retained.expire();
+  }
+
   async #claim(request: ClaimRequest): Promise<ClaimedSession> {
     const { clientId, token, will, username } = request;
     // Before the claim, so that a node that dies in between leaves a name without a session and not the reverse.

@@ -1,3 +1,4 @@
+import { retainedNameWeight } from '@shoalmq/core';
 import type { Clock, Message, TopicTable } from '@shoalmq/core';
 import { encodeCommand, PromisedCall } from './connection/redis-call.ts';
 import { defineScript } from './connection/script.ts';
@@ -15,6 +16,8 @@ export interface RetainedLimits {
 /** Bytes before the message in a stored value: when it expires, and what it counts for. */
 const HEAD_BYTES = 12;
 const PURGED_MAX = 100;
+/** Buckets in which `expire` looks. */
+const EXPIRED_BUCKETS = 4;
 /** From this part of a limit on the other nodes' share is asked for now and then. */
 const NEAR = 0.9;
 const REFRESH_MS = 1_000;
@@ -65,8 +68,8 @@ const purgeRetained = defineScript('purge-retained', {
   keys: (call: BucketCall & { readonly nowMs: number }) => keysOfBucket(call),
   argv: ({ nowMs }) => [nowMs, PURGED_MAX],
   reply: (reply) => {
-    const [messages, bytes] = reply as unknown as [number, number];
-    return { messages, bytes };
+    const [messages, bytes, topics] = reply as unknown as [number, number, readonly Buffer[]];
+    return { messages, bytes, topics: topics.map(String) };
   },
 });
 
@@ -90,6 +93,9 @@ export class RetainedStore {
   #known = false;
   #refreshing: Promise<void> | undefined = undefined;
   #refreshedAtMs = -Infinity;
+  /** Topics whose message expired and went, and nobody was told. */
+  readonly #expired: string[] = [];
+  #nextBucket = 0;
   /** Calls that wait until the totals are known for the first time, in order. */
   readonly #waiting: ((error: Error | undefined) => void)[] = [];
 
@@ -125,7 +131,11 @@ export class RetainedStore {
     const call: RetainCall = {
       topic,
       message: cleared ? '' : encodeStoredMessage(message, undefined, ''),
-      size: message.payloadBytes + message.properties.length + message.topic.bytes.length,
+      size:
+        message.payloadBytes +
+        message.properties.length +
+        message.topic.bytes.length +
+        retainedNameWeight(topic),
       expiresAtMs: message.expiresAtMs,
     };
     if (this.#known) return this.#send(call);
@@ -205,9 +215,22 @@ export class RetainedStore {
     return { outcome: call.message === '' ? 'cleared' : 'kept' };
   }
 
+  /** See `StateStore.expireRetained`. Looks at all buckets in turn. */
+  async expire(): Promise<readonly string[]> {
+    const buckets: number[] = [];
+    for (let i = 0; i < EXPIRED_BUCKETS; i++) {
+      buckets.push(this.#nextBucket);
+      this.#nextBucket = (this.#nextBucket + 1) % BUCKETS;
+    }
+    await Promise.all(buckets.map((bucket) => this.#purge(bucket)));
+    return this.#expired.splice(0);
+  }
+
   async #purge(bucket: number): Promise<void> {
     const nowMs = this.#clock.wallMs();
-    this.#note(bucket, await purgeRetained(this.#redis, { keys: this.#keys, bucket, nowMs }));
+    const purged = await purgeRetained(this.#redis, { keys: this.#keys, bucket, nowMs });
+    for (const topic of purged.topics) this.#expired.push(topic);
+    this.#note(bucket, purged);
   }
 
   /** Asks for the totals of all buckets, and removes what has expired. Not more often than once a second. */

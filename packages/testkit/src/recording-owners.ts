@@ -40,5 +40,6 @@ export function recordingOwners(store: StateStore, cluster: MemoryClusterState):
     endIncoming: (session, token, packetId) => store.endIncoming(session, token, packetId),
     retain: (message) => store.retain(message),
     readRetained: (topics) => store.readRetained(topics),
+    expireRetained: () => store.expireRetained(),
   };
 }

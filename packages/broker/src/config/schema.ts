@@ -129,7 +129,9 @@ const limits = z.strictObject({
     .describe('Retained messages in the whole cluster; more get 0x97.'),
   retainedBytesMax: bytes()
     .default(DEFAULT_LIMITS.retainedBytesMax)
-    .describe('Bytes of all retained messages in the whole cluster; more get 0x97.'),
+    .describe(
+      'Bytes of all retained messages in the whole cluster, with 64 for each topic level; more get 0x97.',
+    ),
   connectionsMax: count()
     .default(DEFAULT_LIMITS.connectionsMax)
     .describe('Connections of this node; more are not accepted until one ends.'),

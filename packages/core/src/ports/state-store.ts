@@ -323,4 +323,9 @@ export interface StateStore {
   retain(message: Message): Promise<{ readonly outcome: 'kept' | 'cleared' | 'full' }>;
   /** The retained messages of these topics that exist and have not expired, in the order asked. */
   readRetained(topics: readonly string[]): Promise<readonly Message[]>;
+  /**
+   * Removes some of the retained messages that have expired, and returns their topics: to one caller, once. A topic may
+   * have a new message by then.
+   */
+  expireRetained(): Promise<readonly string[]>;
 }

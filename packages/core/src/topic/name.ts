@@ -27,6 +27,16 @@ export function isLocalTopic(name: string): boolean {
   return name.startsWith('$SYS/');
 }
 
+/**
+ * What a retained message of this topic weighs beside its bytes: a node in the index of each node of the cluster for each
+ * topic level.
+ */
+export function retainedNameWeight(name: string): number {
+  let levels = 1;
+  for (let at = name.indexOf('/'); at >= 0; at = name.indexOf('/', at + 1)) levels += 1;
+  return 64 * levels;
+}
+
 /** `text` has more than `levelsMax` topic levels. Looks at no more of it than it must. */
 export function hasMoreLevels(text: string, levelsMax: number): boolean {
   let levels = 1;

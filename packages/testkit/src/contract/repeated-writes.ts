@@ -43,6 +43,7 @@ export function repeatingWrites(store: StateStore): StateStore {
       second(() => store.endIncoming(session, token, packetId)),
     retain: (message) => second(() => store.retain(message)),
     readRetained: (topics) => store.readRetained(topics),
+    expireRetained: () => store.expireRetained(),
   };
 }
 

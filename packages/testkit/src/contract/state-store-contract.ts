@@ -1073,6 +1073,25 @@ export function describeStateStore(
         expect((await store.readRetained(['t'])).map(textOf)).toEqual(['three']);
       }));
 
+    test('what has expired goes, and its topics are told once, also of what somebody tried to read', () =>
+      on(async ({ store, nowMs, advance }) => {
+        for (const topic of ['a', 'b', 'c']) {
+          await store.retain(retainedOf(topic, 'x', { expiresAtMs: nowMs() + 20_000 }));
+        }
+        await store.retain(retainedOf('kept', 'x', { expiresAtMs: nowMs() + 200_000 }));
+        const expired: string[] = [];
+        const expire = async () => {
+          for (let i = 0; i < 20; i++) expired.push(...(await store.expireRetained()));
+          return expired.sort();
+        };
+        expect(await expire()).toEqual([]);
+        await advance(20_000);
+        expect(await store.readRetained(['a'])).toEqual([]);
+        expect(await expire()).toEqual(['a', 'b', 'c']);
+        expect(await expire()).toEqual(['a', 'b', 'c']);
+        expect((await store.readRetained(['kept'])).map(textOf)).toEqual(['x']);
+      }));
+
     test('the expiry is that of the last message', () =>
       on(async ({ store, nowMs, advance }) => {
         await store.retain(retainedOf('t', 'one', { expiresAtMs: nowMs() + 10_000 }));
@@ -1093,6 +1112,19 @@ export function describeStateStore(
           expect(await store.retain(retainedOf('c', 'one'))).toEqual({ outcome: 'kept' });
         },
         { retainedMessagesMax: 2 },
+      ));
+
+    test('the levels of a topic count in the limit of bytes', () =>
+      on(
+        async ({ store }) => {
+          const deep = (name: string) => retainedOf(`${'a/'.repeat(60)}${name}`, 'x');
+          expect(await store.retain(deep('1'))).toEqual({ outcome: 'kept' });
+          expect(await store.retain(deep('2'))).toEqual({ outcome: 'kept' });
+          expect(await store.retain(deep('3'))).toEqual({ outcome: 'full' });
+          await store.retain(retainedOf(deep('1').topic.name, ''));
+          expect(await store.retain(deep('3'))).toEqual({ outcome: 'kept' });
+        },
+        { retainedBytesMax: 10_000 },
       ));
 
     test('at the limit of bytes a message that does not fit is full and the topic keeps what it had', () =>
