@@ -127,7 +127,13 @@ class Simulation {
 
   #startClients(): void {
     for (const plan of this.#plans()) {
-      const client = this.#client(plan, () => this.#chooseNode());
+      // The second of two twins finds the session of the first.
+      const fromMs = this.#clients.some((other) => other.plan.clientId === plan.clientId)
+        ? FAULTS_FROM_MS
+        : 0;
+      const client = this.#client(plan, () =>
+        this.#time.elapsedMs < fromMs ? undefined : this.#chooseNode(),
+      );
       this.#clients.push(client);
       this.#time.after(1_000, this.#time.outside, 'client', () => {
         client.start();
@@ -209,6 +215,13 @@ class Simulation {
       reconnectMaxMs: 50,
       restlessMs: 700,
     });
+    // Two that want to be the same: the newest connection wins.
+    for (let i = 1; i <= 2; i++) {
+      add({
+        ...{ clientId: 'twin', filter: 't/1', filterQos: 1, ackDelayMaxMs: 0, receiveMaximum: 100 },
+        ...{ reconnectMinMs: 600, reconnectMaxMs: 2_500 },
+      });
+    }
     const groupQos = (1 + this.#integer(2)) as Qos;
     for (let i = 1; i <= 2; i++) {
       add({ clientId: `g${String(i)}`, filter: '$share/g/t/#', filterQos: groupQos });
@@ -381,12 +394,14 @@ class Simulation {
   #isQuiet(): boolean {
     if (this.#time.elapsedMs < FINISHING_MS + QUIET_MS) return false;
     if (this.#dueWills.size > 0) return false;
+    // One of the twins at a time.
     return this.#clients.every(
       ({ connected, unsettled, lastMessageAtMs, plan, subscribed }) =>
-        connected &&
-        (subscribed || plan.filter === '') &&
-        unsettled === 0 &&
-        this.#time.nowMs - lastMessageAtMs > QUIET_MS,
+        plan.clientId === 'twin' ||
+        (connected &&
+          (subscribed || plan.filter === '') &&
+          unsettled === 0 &&
+          this.#time.nowMs - lastMessageAtMs > QUIET_MS),
     );
   }
 
