@@ -359,3 +359,35 @@ test('a client that goes while it is being authorized leaves no route', async ()
   await node.settle();
   expect(node.node.table.size).toBe(0);
 });
+
+test('all nodes know where a persistent member of a shared group is before its SUBACK', async () => {
+  const steps: string[] = [];
+  let tell = (): void => undefined;
+  const node = new TestNode({
+    peers: {
+      announceSubscriptions: () => {
+        steps.push('subscription');
+        return Promise.resolve();
+      },
+      announceConnected: ({ clientId }) => {
+        steps.push(`${clientId} connected`);
+        return new Promise((resolve) => {
+          tell = resolve;
+        });
+      },
+    },
+  });
+  const properties = { sessionExpiryInterval: 60 };
+  const client = await node.connect({ clientId: 'kept', clean: false, properties });
+  const subscriptions = [{ topic: '$share/g/t', qos: 1 as const }];
+  client.send({ cmd: 'subscribe', messageId: 1, subscriptions });
+  await node.settle();
+  expect(steps).toEqual(['subscription', 'kept connected']);
+  expect(client.packets()).toEqual([]);
+  tell();
+  await node.settle();
+  expect(client.packets().map(({ cmd }) => cmd)).toEqual(['suback']);
+  client.send({ cmd: 'subscribe', messageId: 2, subscriptions });
+  await node.settle();
+  expect(client.packets().map(({ cmd }) => cmd)).toEqual(['suback']);
+});

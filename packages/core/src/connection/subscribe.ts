@@ -84,6 +84,11 @@ export async function subscribe(connection: Connection, packet: SubscribePacket)
         options: target.persistent ? packOptions(subscription) : '',
       })),
   );
+  const joined = accepted.some(
+    ({ filter }, index) => created[index] === true && parseShare(filter) !== undefined,
+  );
+  // A member of a shared group gets its share from every node only when they know that it is connected.
+  if (joined && target.persistent) await node.parts.peers.announceConnected(target);
   connection.send({
     kind: 'suback',
     packetId: packet.packetId,
