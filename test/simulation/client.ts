@@ -280,7 +280,7 @@ export class SimulatedClient implements ClientHandler {
     this.subscribed = false;
     if (clean) this.#received = new Set();
     const delayMs = this.finishing
-      ? 50
+      ? reconnectMinMs
       : reconnectMinMs + random.integer(reconnectMaxMs - reconnectMinMs + 1);
     time.after(delayMs, this.#zone, 'reconnect', () => {
       this.#connect();

@@ -61,6 +61,6 @@ export function failureOf(seed: number, mode: SimulationMode, result: Simulation
     `seed ${String(seed)}, ${mode} faults:`,
     violationSummary(result.violations),
     'Its trace:',
-    `SHOAL_SIMULATION_SEED=${String(seed)} SHOAL_SIMULATION_MODE=${mode} npm run test:integration -- test/simulation`,
+    `SHOAL_SIMULATION_SEED=${String(seed)} SHOAL_SIMULATION_MODE=${mode} NODE_OPTIONS=--experimental-vm-modules npx jest test/simulation/simulation.test.ts --selectProjects=integration`,
   ].join('\n');
 }
