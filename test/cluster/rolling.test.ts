@@ -19,7 +19,7 @@ const SEED = Number(process.env['ROLLING_SEED'] ?? Math.floor(Math.random() * 1e
 const RATE = 400;
 /** Sent away per second, all nodes together. */
 const DRAIN_RATE = 40;
-const WILL_GRACE_SECONDS = 8;
+const WILL_GRACE_SECONDS = 12;
 const QUIET_MS = 3_000;
 
 const withEverything = hasRedisServer() && hasHaproxy() ? test : test.skip;
@@ -106,11 +106,19 @@ async function underLoad(
   expect(mismatches).toEqual([]);
   // Longer than wills wait; and then one that is due, which shows that they would have come.
   await delay(WILL_GRACE_SECONDS * 1_000);
-  expect(fleet.wills()).toEqual([]);
+  const warnings = warningsOf(cluster, nodes.nodes + nodes.spareNodes);
+  expect({ wills: fleet.wills(), why: fleet.whyWills(), warnings }).toMatchObject({ wills: [] });
   const gone = fleet.loseOne();
   await pollUntil('the will of the client that is gone', () => fleet.wills().length > 0);
   expect(fleet.wills()).toEqual([`wills/${gone}`]);
   await fleet.end();
+}
+
+/** What `count` nodes had to say, for people who wonder. */
+function warningsOf(cluster: ShoalCluster, count: number): string[] {
+  return Array.from({ length: count }, (_, i) => cluster.node(`n${i + 1}`).lines)
+    .flat()
+    .filter((line) => /"level":"(warn|error|fatal)"/.test(line));
 }
 
 /** Publishers at QoS 1 and 2 with exact, wildcard and shared subscribers, persistent and clean, all with a will. */
@@ -218,6 +226,19 @@ class Fleet implements Disposable {
     return [...this.#wills]
       .filter(({ op, phase }) => op === 'deliver' && phase === 'ok')
       .map(({ topic }) => topic);
+  }
+
+  /** What happened, and when, to clients whose will came: for people who wonder. */
+  whyWills(): string[] {
+    const clients = this.wills().map((topic) => topic.slice('wills/'.length));
+    const ops = ['connect', 'close', 'fault'];
+    return [...this.history, ...this.#wills]
+      .filter(({ op, client }) => ops.includes(op) || (op === 'deliver' && client === 'watcher'))
+      .filter(({ op, client }) => ['fault', 'deliver'].includes(op) || clients.includes(client))
+      .map(
+        ({ op, phase, client, topic, atMs }) =>
+          `${atMs.toFixed()} ${op} ${phase} ${client} ${topic}`,
+      );
   }
 
   /** Resolves when every message is answered and nothing happens any more. */
