@@ -99,6 +99,8 @@ export class SimulatedClient implements ClientHandler {
   lastMessageAtMs = 0;
   /** What came last as a retained message. */
   retained: MessageStamp | undefined;
+  /** It was connected once, and what a session keeps is kept for it. */
+  hasSession = false;
   /** It gave up waiting for a clean start, which may yet happen. */
   ambiguous = false;
   readonly #world: ClientWorld;
@@ -109,7 +111,6 @@ export class SimulatedClient implements ClientHandler {
   #reader = new DevicePacketReader(5);
   #lastHeardMs = 0;
   #cleanStart = false;
-  #hasSession = false;
   #filter: string;
   #seq = 0;
   #packetId = 0;
@@ -192,7 +193,7 @@ export class SimulatedClient implements ClientHandler {
     this.#number = history.nextConnection(plan.clientId);
     this.#cleanStart =
       plan.clean ||
-      (this.#hasSession && plan.cleanStartOneIn > 0 && random.integer(plan.cleanStartOneIn) === 0);
+      (this.hasSession && plan.cleanStartOneIn > 0 && random.integer(plan.cleanStartOneIn) === 0);
     if (this.#cleanStart && !plan.clean) {
       this.#filter = this.#filter === plan.filter ? plan.otherFilter : plan.filter;
     }
@@ -345,7 +346,7 @@ export class SimulatedClient implements ClientHandler {
       return;
     }
     this.connected = true;
-    this.#hasSession = !this.plan.clean;
+    this.hasSession = !this.plan.clean;
     this.#record({
       op: 'connect',
       clean: this.plan.clean,

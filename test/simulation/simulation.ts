@@ -128,11 +128,9 @@ class Simulation {
   #startClients(): void {
     for (const plan of this.#plans()) {
       // The second of two twins finds the session of the first.
-      const fromMs = this.#clients.some((other) => other.plan.clientId === plan.clientId)
-        ? FAULTS_FROM_MS
-        : 0;
+      const first = this.#clients.find((other) => other.plan.clientId === plan.clientId);
       const client = this.#client(plan, () =>
-        this.#time.elapsedMs < fromMs ? undefined : this.#chooseNode(),
+        first?.hasSession === false ? undefined : this.#chooseNode(),
       );
       this.#clients.push(client);
       this.#time.after(1_000, this.#time.outside, 'client', () => {
