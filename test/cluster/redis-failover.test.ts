@@ -1,5 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
-import { ByteClient, RedisCluster, RedisSentinels, hasRedisServer } from '@shoalmq/testkit';
+import {
+  ByteClient,
+  FlakyProxy,
+  RedisCluster,
+  RedisProcess,
+  RedisSentinels,
+  hasRedisServer,
+} from '@shoalmq/testkit';
 import { Deliveries, events, persistent, sleep, startNode, until } from './redis-scenario.ts';
 
 const describeWithRedis = hasRedisServer() ? describe : describe.skip;
@@ -112,3 +119,53 @@ async function scenario(url: string, kill: () => Promise<void>): Promise<void> {
   for (const node of [one, two]) expect(events(node)).not.toContain('cluster.buried');
   for (const client of subscribers) await client[Symbol.asyncDispose]();
 }
+
+describeWithRedis('H6: a failover that loses writes, at durability `primary`', () => {
+  test('nothing that is acknowledged afterwards is passed over by who has read further than the new primary', async () => {
+    await using first = await RedisProcess.start();
+    await using second = await RedisProcess.start({
+      args: [
+        '--replicaof',
+        `${first.host} ${String(first.port)}`,
+        '--repl-diskless-sync-delay',
+        '0',
+      ],
+    });
+    await until('the replica is in sync', async () =>
+      (await second.command('INFO', 'replication')).includes('master_link_status:up'),
+    );
+    await using proxy = await FlakyProxy.start(first.port);
+    const url = `redis://127.0.0.1:${String(proxy.port)}`;
+    await using one = await startNode('n1', ['--redis', url]);
+    await using two = await startNode('n2', ['--redis', url]);
+    await using subscriber = await ByteClient.connect(two.port, persistent('s', timeoutMs));
+    await subscriber.subscribe('to/#', { qos: 2 });
+    await using publisher = await ByteClient.connect(one.port, { timeoutMs });
+    const deliveries = new Deliveries();
+    const publish = async (payloads: readonly string[], qos: 1 | 2) => {
+      for (const payload of payloads) await publisher.publishFully({ topic: 'to/1', payload, qos });
+    };
+
+    await publish(['a', 'b'], 1);
+    await deliveries.takeUntil(subscriber, { 'to/1': ['a', 'b'] });
+    await until('the replica has it', async () => {
+      const [ours, theirs] = await Promise.all(
+        [first, second].map((redis) => redis.command('INFO', 'replication')),
+      );
+      return (
+        /master_repl_offset:(\d+)/.exec(ours!)?.[1] === /slave_repl_offset:(\d+)/.exec(theirs!)?.[1]
+      );
+    });
+    await second.command('REPLICAOF', 'NO', 'ONE');
+    const lost = Array.from({ length: 20 }, (_, index) => `lost ${String(index)}`);
+    await publish(lost, 1);
+    await deliveries.takeUntil(subscriber, { 'to/1': lost });
+    proxy.retarget(second.port);
+    const after = Array.from({ length: 30 }, (_, index) => `after ${String(index)}`);
+    await publish(after.slice(0, 15), 1);
+    await publish(after.slice(15), 2);
+    await deliveries.takeUntil(subscriber, { 'to/1': after });
+    expect(deliveries.first('to/1')).toEqual(['a', 'b', ...lost, ...after]);
+    for (const node of [one, two]) expect(events(node)).toContain('cluster.state_replaced');
+  }, 60_000);
+});

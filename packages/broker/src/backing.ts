@@ -170,6 +170,11 @@ function clusterBacking(
     join: async (node) => {
       await cluster.join(node);
       await cluster.serving;
+      redis.guard(async () => {
+        await cluster.contents.confirm();
+        // In a Redis Cluster a change is seen with the second renewal at the latest.
+        if (redis.isCluster) await cluster.contents.confirm();
+      });
     },
     health: () => cluster.health(),
     storeUp: () => redis.status.state === 'up',

@@ -19,13 +19,24 @@
   ARGV[..] m, number of packet ids of QoS 2 messages that were received; then packet id and what is stored of each
   ARGV[..] sequences of QoS 2 entries whose PUBREC came
 
-  Returns 1, or 0 when another connection owns the session, or it is another session. When there is one it writes
-  nothing, so twice is the same as once. O(arguments).
+  Returns 1, or 0 when another connection owns the session, or it is another session. When this one owns it, its queue at
+  most goes on later than it would have, and nothing else is written: so twice is the same as once. O(arguments).
 ]]
 local state = redis.call('HMGET', KEYS[1], 'incarnation', 'token')
 if state[1] then
-  if state[1] == ARGV[1] and state[2] == ARGV[2] then return 1 end
-  return 0
+  if state[1] ~= ARGV[1] or state[2] ~= ARGV[2] then return 0 end
+  if ARGV[8] ~= '' then
+    -- After a roll-back places in the queue would be handed out again that its reader has passed.
+    local wanted = tonumber(string.match(ARGV[8], '%-(%d+)$'))
+    local info = redis.call('XINFO', 'STREAM', KEYS[5])
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then
+        local last = tonumber(string.match(info[i + 1], '%-(%d+)$'))
+        if last < wanted then redis.call('XSETID', KEYS[5], ARGV[8]) end
+      end
+    end
+  end
+  return 1
 end
 redis.call('HSET', KEYS[1], 'incarnation', ARGV[1], 'sent_below', ARGV[9], 'token', ARGV[2],
   'released', '', 'expiry', ARGV[3], 'due', '', 'client', ARGV[7], 'will', ARGV[4], 'will_uid', ARGV[5],

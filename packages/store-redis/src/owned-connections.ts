@@ -30,9 +30,13 @@ export class OwnedConnections {
    * The connection that `token` names is about to claim the session of `clientId`: resolve before that is sent. Again
    * for each connection that lives, when the store's generation changed.
    */
-  async add(token: OwnerToken, clientId: string): Promise<void> {
+  async add(
+    token: OwnerToken,
+    clientId: string,
+    { urgent = false }: { readonly urgent?: boolean } = {},
+  ): Promise<void> {
     const { key, member } = this.#entry(token, clientId);
-    await this.#redis.command(key, ['ZADD', key, 0, member], { durable: true });
+    await this.#redis.command(key, ['ZADD', key, 0, member], { durable: true, urgent });
   }
 
   /** That connection does not own the session any more: it released it, or another connection has claimed it. */

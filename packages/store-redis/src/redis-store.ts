@@ -173,7 +173,7 @@ export class RedisStore implements StateStore {
 
   async restore(request: RestoreRequest): Promise<FencedResult> {
     const { clientId, incarnation, token, will, username } = request;
-    await this.#connections.add(token, clientId);
+    await this.#connections.add(token, clientId, { urgent: true });
     const owned = await scripts.restoreSession(this.#redis, {
       ...this.#fenced(request, token),
       incarnation,

@@ -91,6 +91,7 @@ export const claimSession = defineScript('claim-session', {
 /** See lua/restore-session.lua. */
 export const restoreSession = defineScript('restore-session', {
   writes: true,
+  urgent: true,
   keys: (
     call: FencedCall & {
       readonly expiryInterval: number;

@@ -18,7 +18,7 @@ export interface Mischief {
 /** A TCP proxy on the loopback interface between a client and a server that it lets down, on command or by chance. */
 export class FlakyProxy {
   readonly #server: Server;
-  readonly #targetPort: number;
+  #targetPort: number;
   readonly #pairs = new Set<Pair>();
   #mischief: Mischief | undefined;
   #cut = false;
@@ -65,6 +65,12 @@ export class FlakyProxy {
   /** Resets all connections; new ones are welcome. */
   reset(): void {
     for (const pair of [...this.#pairs]) pair.destroy();
+  }
+
+  /** Leads to another server from now on; all connections are reset. */
+  retarget(port: number): void {
+    this.#targetPort = port;
+    this.reset();
   }
 
   /** No byte gets through any more, and nobody is told: a cable was pulled. */

@@ -24,6 +24,7 @@ interface Renewal {
 
 /** `taken`: a later life of the node has a lease. See lua/renew-lease.lua. */
 export const renewLease = defineScript('renew-lease', {
+  urgent: true,
   writes: false, // one that is lost with its server is renewed in a second
   keys: ({ keys }: Renewal) => [keys.nodes(), keys.generation()],
   argv: ({ self, ttlMs, announced, newGeneration }) => [

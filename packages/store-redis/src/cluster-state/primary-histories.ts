@@ -47,6 +47,7 @@ export class PrimaryHistories {
 
   async #askOnce(slot: number): Promise<void> {
     const call = new PromisedCall('info', () => INFO, { slot, durable: false });
+    call.urgent = true;
     this.#redis.send(call);
     const info = (await call.reply) as Buffer;
     const id = /^master_replid:(\w+)/m.exec(info.toString())?.[1];

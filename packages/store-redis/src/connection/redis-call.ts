@@ -22,6 +22,8 @@ export abstract class RedisCall {
   readonly slot: number;
   /** A write: at durability `replicated` it is answered when the replicas have it. */
   readonly durable: boolean;
+  /** Is sent to a server although it may have been rolled back: it is part of finding out, or of making up for it. */
+  urgent = false;
   /** How often it was sent before. More than 0: it may have been executed. */
   attempts = 0;
   /** `performance.now()` after which it fails; set by the connection. */

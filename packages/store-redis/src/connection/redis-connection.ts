@@ -15,6 +15,7 @@ import { scriptSources } from './script.ts';
 const TICK_MS = 50;
 const BACKOFF_MS = 100;
 const TOPOLOGY_MS = 1_000;
+const HISTORIES_MAX = 1_000;
 
 /** Errors that pass: the same call may succeed in a moment. */
 const TRANSIENT = new Set([
@@ -46,7 +47,7 @@ export interface RedisCalls {
   command(
     key: string,
     args: readonly RedisArgument[],
-    options?: { readonly durable?: boolean },
+    options?: { readonly durable?: boolean; readonly urgent?: boolean },
   ): Promise<RedisReply>;
   /** One slot of each primary, so that something can be asked of every server. Empty until the servers are known. */
   slotsOfPrimaries(): readonly number[];
@@ -84,6 +85,9 @@ export class RedisConnection implements LinkOwner, RedisCalls {
   readonly #commits = new Map<RedisLink, ReplicationCommit>();
   readonly #lanes = new Map<number, Lane>();
   readonly #blocked = new Set<Lane>();
+  /** `master_replid` of the servers that hold what they should. */
+  readonly #trusted = new Set<string>();
+  #guard: (() => Promise<void>) | undefined;
   /** Calls with a deadline that are not answered. */
   readonly #timed = new Set<RedisCall>();
   /** Address of the primary of each slot. */
@@ -125,6 +129,35 @@ export class RedisConnection implements LinkOwner, RedisCalls {
     return this.isCluster ? slotOf(key) : 0;
   }
 
+  /**
+   * From now on a server with another replication history than those known until then gets only urgent calls until
+   * `confirm` has resolved: it may have been started again empty, or be a replica that has missed writes, and nobody may
+   * write to it before those have told it what they know whose state it should have.
+   */
+  guard(confirm: () => Promise<void>): void {
+    this.#guard = confirm;
+  }
+
+  trusts(link: RedisLink, history: string): boolean {
+    const guard = this.#guard;
+    if (guard === undefined) this.#trust(history);
+    if (guard === undefined || this.#trusted.has(history)) return true;
+    void guard().then(() => {
+      if (link.history !== history) return;
+      this.#trust(history);
+      link.trust();
+    });
+    return false;
+  }
+
+  #trust(history: string): void {
+    this.#trusted.add(history);
+    for (const oldest of this.#trusted) {
+      if (this.#trusted.size <= HISTORIES_MAX) break;
+      this.#trusted.delete(oldest);
+    }
+  }
+
   /** The same connection, with another deadline in milliseconds for each call. */
   within(deadlineMs: number): RedisCalls {
     const { keyPrefix, isCluster } = this;
@@ -152,7 +185,7 @@ export class RedisConnection implements LinkOwner, RedisCalls {
   command(
     key: string,
     args: readonly RedisArgument[],
-    options: { readonly durable?: boolean } = {},
+    options: { readonly durable?: boolean; readonly urgent?: boolean } = {},
   ): Promise<RedisReply> {
     const call = this.#commandCall(key, args, options);
     this.send(call);
@@ -162,11 +195,13 @@ export class RedisConnection implements LinkOwner, RedisCalls {
   #commandCall(
     key: string,
     args: readonly RedisArgument[],
-    { durable = false }: { readonly durable?: boolean },
+    { durable = false, urgent = false }: { readonly durable?: boolean; readonly urgent?: boolean },
   ): PromisedCall {
     const bytes = encodeCommand(args);
     const name = String(args[0]).toLowerCase();
-    return new PromisedCall(name, () => bytes, { slot: this.slotOf(key), durable });
+    const call = new PromisedCall(name, () => bytes, { slot: this.slotOf(key), durable });
+    call.urgent = urgent;
+    return call;
   }
 
   #send(call: RedisCall, deadlineMs: number): void {
@@ -251,7 +286,7 @@ export class RedisConnection implements LinkOwner, RedisCalls {
 
   #submit(call: RedisCall): void {
     const lane = this.#lane(call.slot);
-    if (lane.blocked) {
+    if (lane.blocked && !(call.urgent && this.#linkOf(call.slot) === lane.link)) {
       lane.waiting.push(call);
       return;
     }
@@ -267,6 +302,15 @@ export class RedisConnection implements LinkOwner, RedisCalls {
   }
 
   #sendAgain(call: RedisCall, lane: Lane): void {
+    if (call.urgent) {
+      // Those before it may be waiting for what it brings about.
+      call.carrier = undefined;
+      this.#leave(lane);
+      setTimeout(() => {
+        if (!call.settled) this.#submit(call);
+      }, BACKOFF_MS);
+      return;
+    }
     this.#block(lane);
     call.carrier = undefined;
     lane.again.push(call);

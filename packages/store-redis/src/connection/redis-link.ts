@@ -5,6 +5,8 @@ import { encodeCommand } from './redis-call.ts';
 
 /** Milliseconds until a client that gave up is told to connect again. */
 const REVIVE_MS = 100;
+/** Milliseconds in which a server must have said who it is. */
+const INTRODUCTION_MS = 3_000;
 
 /** Who owns a link. Called in the order in which things happened. */
 export interface LinkOwner {
@@ -14,6 +16,11 @@ export interface LinkOwner {
   refused(call: RedisCall, error: Error): void;
   /** The link began or ceased to take calls. */
   changed(link: RedisLink): void;
+  /**
+   * Whether a server with this replication history holds what it should. False: `RedisLink.trust` is called when it does.
+   * Without this member nobody is asked.
+   */
+  trusts?(link: RedisLink, history: string): boolean;
 }
 
 /**
@@ -36,6 +43,10 @@ export class RedisLink implements CallCarrier {
   heardAtMs = 0;
   /** `performance.now()` since when the link is trying to open. */
   #openingSinceMs = performance.now();
+  /** What the server last said that its replication history is called; '' when that was not asked. */
+  #history = '';
+  /** Only urgent calls are sent. */
+  #doubted = false;
   #flushing = false;
   #closed = false;
 
@@ -64,7 +75,7 @@ export class RedisLink implements CallCarrier {
   send(call: RedisCall): void {
     call.carrier = this;
     this.#waiting.push(call);
-    if (this.#flushing || !this.open) return;
+    if (this.#flushing || !this.open || (this.#doubted && !call.urgent)) return;
     this.#flushing = true;
     setImmediate(this.#flush);
   }
@@ -114,6 +125,16 @@ export class RedisLink implements CallCarrier {
     }
   }
 
+  get history(): string {
+    return this.#history;
+  }
+
+  /** The server holds what it should: all calls are sent. */
+  trust(): void {
+    this.#doubted = false;
+    this.#flush();
+  }
+
   /** Drops the connection, if there is one, and makes another. */
   reconnect(): void {
     if (this.#closed) return;
@@ -152,15 +173,21 @@ export class RedisLink implements CallCarrier {
     if (this.#sent.length === 0) this.heardAtMs = performance.now();
     const { stream } = redis;
     const nowMs = performance.now();
+    const held: RedisCall[] = [];
     stream.cork();
     for (let call = this.#waiting.shift(); call !== undefined; call = this.#waiting.shift()) {
       if (call.settled) continue;
+      if (this.#doubted && !call.urgent) {
+        held.push(call);
+        continue;
+      }
       this.#sent.push(call);
       call.sentAtMs = nowMs;
       redis.sendCommand(call as never);
       call.attempts += 1;
     }
     stream.uncork();
+    for (const call of held) this.#waiting.push(call);
   };
 
   #onReady(): void {
@@ -168,9 +195,41 @@ export class RedisLink implements CallCarrier {
     for (const source of this.#preload) {
       this.redis.sendCommand(new Preload(source) as never);
     }
+    void this.#introduce();
+  }
+
+  /** Begins to send, once the server has said who it is. */
+  async #introduce(): Promise<void> {
+    const { stream } = this.redis;
+    this.#history = '';
+    this.#doubted = false;
+    if (this.#owner.trusts !== undefined) {
+      const history = await this.#askHistory().catch(() => '');
+      if (this.#closed || this.redis.stream !== stream || this.redis.status !== 'ready') return;
+      if (history === '') {
+        this.reconnect();
+        return;
+      }
+      this.#history = history;
+      this.#doubted = !this.#owner.trusts(this, history);
+    }
     this.open = true;
     this.#owner.changed(this);
     this.#flush();
+  }
+
+  async #askHistory(): Promise<string> {
+    let timer: NodeJS.Timeout | undefined;
+    // The promise of a client whose connection was lost may never settle.
+    const late = new Promise<string>((resolve) => {
+      timer = setTimeout(resolve, INTRODUCTION_MS, '');
+    });
+    try {
+      const info = await Promise.race([this.redis.info('replication'), late]);
+      return /^master_replid:(\w+)/m.exec(info)?.[1] ?? '';
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #onClose(): void {

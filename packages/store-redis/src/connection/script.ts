@@ -53,6 +53,8 @@ export interface ScriptDefinition<Call, Result> {
   readonly library?: readonly string[];
   /** Writes something: see `RedisCall.durable`. */
   readonly writes: boolean;
+  /** See `RedisCall.urgent`. */
+  readonly urgent?: boolean;
   readonly keys: (call: Call) => readonly string[];
   /** `again`: it was sent before, so it may have run. Asked anew each time that it is sent. */
   readonly argv: (call: Call, again: boolean) => readonly RedisArgument[];
@@ -64,7 +66,7 @@ export function defineScript<Call, Result>(
   name: string,
   definition: ScriptDefinition<Call, Result>,
 ): (redis: RedisCalls, call: Call) => Promise<Result> {
-  const { library = [], writes } = definition;
+  const { library = [], writes, urgent = false } = definition;
   const script = loadScript(name, { library });
   return async (redis, call) => {
     const keys = definition.keys(call);
@@ -73,6 +75,7 @@ export function defineScript<Call, Result>(
       (self) => script.encode(self, keys, definition.argv(call, self.attempts > 0)),
       { slot: redis.slotOf(keys[0] as string), durable: writes, operation: name },
     );
+    sent.urgent = urgent;
     redis.send(sent);
     return definition.reply(await sent.reply, call);
   };
