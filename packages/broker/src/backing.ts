@@ -170,11 +170,8 @@ function clusterBacking(
     join: async (node) => {
       await cluster.join(node);
       await cluster.serving;
-      redis.guard(async () => {
-        await cluster.contents.confirm();
-        // In a Redis Cluster a change is seen with the second renewal at the latest.
-        if (redis.isCluster) await cluster.contents.confirm();
-      });
+      // In a Redis Cluster a node learns of a change with its second renewal, which may be too late for a guard.
+      if (!redis.isCluster) redis.guard(() => cluster.contents.confirm());
     },
     health: () => cluster.health(),
     storeUp: () => redis.status.state === 'up',

@@ -30,6 +30,8 @@ export abstract class RedisCall {
   deadlineAtMs = Infinity;
   /** `performance.now()` when it was handed to the connection last; set by the link. */
   sentAtMs = 0;
+  /** Why the server would not do it when it was sent last; '' when it did not answer. */
+  refusal = '';
   /** `onReply` or `onFailure` was called. */
   settled = false;
   /** Redis did not know the script: its source must be sent this time. */

@@ -260,6 +260,7 @@ export class RedisConnection implements LinkOwner, RedisCalls {
       call.onFailure(new StoreError('SHOAL_STORE_REFUSED', error.message, error));
       return;
     }
+    call.refusal = error.message;
     const lane = this.#lane(call.slot);
     if (code === 'NOSCRIPT') call.scriptUnknown = true;
     else if (code === 'MOVED' || code === 'ASK') this.#onRedirect(call, lane, code, error);
@@ -364,7 +365,8 @@ export class RedisConnection implements LinkOwner, RedisCalls {
   #expire(call: RedisCall, nowMs: number): void {
     if (nowMs < call.deadlineAtMs) return;
     const lane = this.#lane(call.slot);
-    this.#fail(call, 'SHOAL_STORE_UNAVAILABLE', 'Redis did not answer in time');
+    const reason = call.refusal === '' ? 'did not answer in time' : `refuses: ${call.refusal}`;
+    this.#fail(call, 'SHOAL_STORE_UNAVAILABLE', `Redis ${reason}`);
     if (call.carrier !== undefined) this.#leave(lane);
   }
 
