@@ -205,12 +205,12 @@ test('[MQTT-3.1.2-23] a session ends when its expiry interval has passed: its ro
     properties: { sessionExpiryInterval: 10 },
   });
   await client.subscribe(['t', '+/x', '$share/g/t'], { qos: 1 });
-  expect(node.node.routeCounts()).toEqual({ clean: 0, persistent: 3 });
+  expect(node.node.routeCounts()).toEqual({ clean: 0, persistent: 3, elsewhere: 0 });
   client.channel.disconnect();
   await node.pass(9_999);
-  expect(node.node.routeCounts()).toEqual({ clean: 0, persistent: 3 });
+  expect(node.node.routeCounts()).toEqual({ clean: 0, persistent: 3, elsewhere: 0 });
   await node.pass(1);
-  expect(node.node.routeCounts()).toEqual({ clean: 0, persistent: 0 });
+  expect(node.node.routeCounts()).toEqual({ clean: 0, persistent: 0, elsewhere: 0 });
   publisher.publish({ topic: 't', qos: 1 });
   await node.settle();
   expect(publisher.packets()).toMatchObject([{ cmd: 'puback', reasonCode: 0x10 }]);

@@ -197,15 +197,15 @@ export class FactReplica {
     const buckets = [...allBuckets()];
     const positions = new Map<number, LogPosition>();
     const loaded: SharedFact[] = [];
-    let ahead: Promise<Awaited<ReturnType<ClusterState['loadBucket']>>[]> | undefined;
-    for (const bucket of buckets) {
+    const loads: ReturnType<ClusterState['loadBucket']>[] = [];
+    for (const [index, bucket] of buckets.entries()) {
       // Several at a time: the store may be far away.
-      const index = bucket % LOADS_AT_A_TIME;
-      if (index === 0) {
-        const some = buckets.slice(bucket, bucket + LOADS_AT_A_TIME);
-        ahead = Promise.all(some.map((each) => state.loadBucket(each)));
+      for (const next of buckets.slice(index + loads.length, index + LOADS_AT_A_TIME)) {
+        const load = state.loadBucket(next);
+        load.catch(() => undefined); // of those that are not waited for any more when one has failed
+        loads.push(load);
       }
-      const { facts, position } = (await ahead!)[index]!;
+      const { facts, position } = await loads.shift()!;
       positions.set(bucket, position);
       if (this.#closed) return;
       if (how === 'replace') {
