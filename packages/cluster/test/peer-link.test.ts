@@ -209,7 +209,8 @@ test('after the deadline nobody waits, and the items still arrive when the link 
   proxy.cut();
   alice.send('one');
   alice.send('two');
-  await alice.until(() => alice.late === 2);
+  // `before` may have been late as well, on a machine that is busy.
+  await alice.until(() => alice.settled.length === 3);
   proxy.mend();
   await bob.until(() => bob.items.length === 3);
 
