@@ -12,9 +12,9 @@ const TRIALS = Number(process.env['P4_TRIALS'] ?? 100_000);
 const SEED = Number(process.env['P4_SEED'] ?? Math.floor(Math.random() * 1e9));
 
 /** So many pairs of a subscriber and a publisher at work at once. */
-const PAIRS = 200;
+const PAIRS = 500;
 /** Both of these pairs' clients are on the node that comes and goes. */
-const VISITORS = 20;
+const VISITORS = 40;
 const POOL = 8;
 /** What did not arrive until then will not. */
 const ARRIVAL_MS_MAX = 60_000;
@@ -61,7 +61,7 @@ withRedis(
       for (const pair of pairs) pair.end();
     }
   },
-  600_000,
+  900_000,
 );
 
 /** Starts and stops the fourth node again and again, and leaves it running for the last ones. Returns how often. */
