@@ -129,9 +129,12 @@ class Simulation {
     for (const plan of this.#plans()) {
       // The second of two twins finds the session of the first.
       const first = this.#clients.find((other) => other.plan.clientId === plan.clientId);
-      const client = this.#client(plan, () =>
-        first?.hasSession === false ? undefined : this.#chooseNode(),
-      );
+      const client = this.#client(plan, () => {
+        if (first?.hasSession === false) return undefined;
+        // Who takes over gets what the other one has not acknowledged.
+        if (first !== undefined) this.#history.record({ op: 'fault', client: plan.clientId });
+        return this.#chooseNode();
+      });
       this.#clients.push(client);
       this.#time.after(1_000, this.#time.outside, 'client', () => {
         client.start();
