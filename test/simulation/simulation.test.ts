@@ -29,7 +29,7 @@ if (REPLAY_SEED !== undefined) {
   test('faults that end: nothing is lost, repeated or out of order, and everything arrives', async () => {
     const ran = await runSeeds({
       ...{ mode: 'bounded', from: 1, count: 200 },
-      ...{ budgetMs: 7_000, countMin: 10 },
+      ...{ budgetMs: 6_000, countMin: 10 },
     });
     expect(ran).toBeGreaterThanOrEqual(10);
   }, 120_000);
@@ -37,7 +37,7 @@ if (REPLAY_SEED !== undefined) {
   test('any faults: what must not happen does not', async () => {
     const ran = await runSeeds({
       ...{ mode: 'arbitrary', from: 1, count: 100 },
-      ...{ budgetMs: 3_000, countMin: 5 },
+      ...{ budgetMs: 2_000, countMin: 5 },
     });
     expect(ran).toBeGreaterThanOrEqual(5);
   }, 120_000);
