@@ -55,7 +55,6 @@ withRedis(
         `seed ${SEED}: ${tally.done} trials, ${repeated} repeated at QoS 0, ${cycles} joins and leaves, ${JSON.stringify([...tally.kinds].sort())}`,
       );
       expect([...tally.problems, ...late]).toEqual([]);
-      expect(repeated).toBeLessThan(TRIALS / 1_000);
       expect(cycles).toBeGreaterThan(0);
     } finally {
       for (const pair of pairs) pair.end();
