@@ -39,7 +39,7 @@ class Bench implements RetainedConsumer {
     this.delivery = new RetainedDelivery(
       {
         index: this.index,
-        store: store as Parts['store'],
+        store: store,
         scheduler,
         turns: new Turns(scheduler),
       },
