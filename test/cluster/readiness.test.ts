@@ -137,7 +137,10 @@ withRedis(
     }
     second.proxy.mend();
     for (const { httpPort } of [one, two]) {
-      await pollUntil('all is well', async () => (await readiness(httpPort)).reason === 'listening');
+      await pollUntil(
+        'all is well',
+        async () => (await readiness(httpPort)).reason === 'listening',
+      );
     }
     await Promise.all([first.proxy.close(), second.proxy.close()]);
   },

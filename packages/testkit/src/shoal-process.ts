@@ -66,7 +66,10 @@ export class ShoalProcess implements AsyncDisposable {
       process.execPath,
       [SHOAL_MAIN, 'start', '--port', String(wanted), '--http-port', String(httpPort), ...args],
       // Options of this process, such as those of a test runner, are not meant for the broker.
-      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: '', ...NO_BALANCER, ...env } },
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, NODE_OPTIONS: '', ...NO_BALANCER, ...env },
+      },
     );
     const lines: string[] = [];
     let errors = '';
