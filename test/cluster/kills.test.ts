@@ -19,7 +19,11 @@ const RATE = Number(process.env['KILLS_RATE'] ?? 2_000);
 const SEED = Number(process.env['KILLS_SEED'] ?? Math.floor(Math.random() * 1e9));
 
 const KILL_EVERY_MS = 10_000;
-const DOWN_MS = 1_000;
+/**
+ * Longer than HAProxy takes to notice: a node that is back between its first and its second failed check is taken for
+ * down all the same, and clients that have just come to it are cut.
+ */
+const DOWN_MS = 4_000;
 /** As long as this nothing has happened when everything is over: longer than a lease and its grace. */
 const QUIET_MS = 8_000;
 
