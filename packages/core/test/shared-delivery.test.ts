@@ -185,3 +185,39 @@ test('a persistent member that is away keeps what nobody else can take', async (
   const back = await member(node, { clientId: 'first', persistent: true });
   expect(await drain(node, back)).toEqual(numbers(5));
 });
+
+test('[MQTT-4.3.3-1] what a member hands on at QoS 2 has a uid of its own, by which a repeated append is known', async () => {
+  const uids: string[] = [];
+  const settled: string[] = [];
+  const node = new TestNode({
+    wrapStore: (store) => {
+      const append = store.append.bind(store);
+      store.append = (session, queued, uid, done) => {
+        uids.push(uid);
+        append(session, queued, uid, done);
+      };
+      const settleUid = store.settleUid.bind(store);
+      store.settleUid = (session, uid) => {
+        settled.push(uid);
+        settleUid(session, uid);
+      };
+      return store;
+    },
+  });
+  const publisher = await node.connect();
+  const leaving = await member(node);
+  await leaving.subscribe(FILTER, { qos: 2 });
+  for (let i = 0; i < 4; i++) {
+    publisher.publish({ topic: 't', payload: String(i), qos: 2, messageId: i + 1 });
+  }
+  await node.settle();
+  const staying = await member(node, { clientId: 'staying', persistent: true });
+  await staying.subscribe(FILTER, { qos: 2 });
+  // Two fill its window, two were never sent.
+  leaving.channel.disconnect();
+  await node.settle();
+  expect(staying.publishes().map(({ payload }) => payload.toString())).toEqual(['2', '3']);
+  expect(uids).toHaveLength(2);
+  expect(new Set([...uids, '']).size).toBe(3);
+  expect(settled).toEqual(uids);
+});

@@ -41,9 +41,14 @@ export interface Publisher {
 const NO_IDENTIFIERS: readonly number[] = [];
 const NO_GROUPS: readonly string[] = [];
 /** Nobody repeats the message: QoS 0 and 1, and QoS 2 of clean sessions. */
-const UNNAMED: Naming = { id: '', assignment: undefined, repeated: false };
+const UNNAMED = named('');
 /** QoS 0 messages that may wait until it is known where their session is; the store may be away. */
 const LOCATING_MAX = 10_000;
+
+/** A message that has no assignment: its members are chosen when it is delivered. */
+function named(id: string): Naming {
+  return { id, assignment: undefined, repeated: false };
+}
 
 /**
  * Takes a message to everybody who gets it: clean sessions here in memory, persistent sessions through their
@@ -223,13 +228,33 @@ export class Router {
 
   /** Sends a message that a member of a shared group never got to another member (MQTT 5.0 §4.8.2). */
   redistribute(message: Message, group: SharedGroup<RouteEntry>): void {
+    this.#handOn(message, (id) => {
+      const node = this.#deliverToShared(message, group, undefined, named(id));
+      if (node !== undefined) this.#forward(node, message, false, [fullFilter(group)], '');
+    });
+  }
+
+  /**
+   * Delivers outside of any publish. A member may end in the midst of one, whose acknowledgement still waits for what is
+   * pending. At QoS 2 the message gets a uid, so that an append which is repeated is known as such.
+   */
+  #handOn(
+    message: Message,
+    deliver: (id: string) => void,
+    done: (pending: PendingPublish) => void = () => undefined,
+  ): void {
     this.flush();
-    // A member may end in the midst of a publish, whose acknowledgement still waits for what is pending.
     const outer = this.#pending;
-    this.#pending = undefined;
-    const node = this.#deliverToShared(message, group, undefined, UNNAMED);
-    if (node !== undefined) this.#forward(node, message, false, [fullFilter(group)], '');
+    const pending = new PendingPublish();
+    const id = message.qos === 2 ? this.#random.id() : '';
+    this.#pending = pending;
+    deliver(id);
     this.#pending = outer;
+    pending.seal();
+    pending.whenDone(() => {
+      if (id !== '') this.#settle(pending, id);
+      done(pending);
+    });
   }
 
   /** The client of a persistent session is away: what it was never sent of shared subscriptions goes to other members, soon. */
@@ -262,17 +287,16 @@ export class Router {
       done(true);
       return;
     }
-    this.flush();
-    const outer = this.#pending;
-    const pending = new PendingPublish();
-    this.#pending = pending;
-    const node = this.#deliverToShared(message, group, undefined, UNNAMED);
-    if (node !== undefined) this.#forward(node, message, false, [name], '');
-    this.#pending = outer;
-    pending.seal();
-    pending.whenDone(() => {
-      done(!pending.failed);
-    });
+    this.#handOn(
+      message,
+      (id) => {
+        const node = this.#deliverToShared(message, group, undefined, named(id));
+        if (node !== undefined) this.#forward(node, message, false, [name], '');
+      },
+      (pending) => {
+        done(!pending.failed);
+      },
+    );
   }
 
   /** See `PassOn`. */
@@ -283,17 +307,16 @@ export class Router {
     if (group === undefined) return false;
     const member = this.#choose(group, message);
     if (member === undefined || !isConnected(member)) return false;
-    this.flush();
-    const outer = this.#pending;
-    const pending = new PendingPublish();
-    this.#pending = pending;
-    if (member instanceof NodeRoute) this.#forward(member.node, message, false, [name], '');
-    else this.#deliverToMember(message, group, member, undefined, '');
-    this.#pending = outer;
-    pending.seal();
-    pending.whenDone(() => {
-      done(!pending.failed && pending.reasonCode === ReasonCode.Success);
-    });
+    this.#handOn(
+      message,
+      (id) => {
+        if (member instanceof NodeRoute) this.#forward(member.node, message, false, [name], '');
+        else this.#deliverToMember(message, group, member, undefined, id);
+      },
+      (pending) => {
+        done(!pending.failed && pending.reasonCode === ReasonCode.Success);
+      },
+    );
     return true;
   }
 
