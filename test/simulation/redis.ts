@@ -6,7 +6,7 @@ import type {
   SessionRef,
   StateStore,
 } from '@shoalmq/core';
-import { DEFAULT_LIMITS } from '@shoalmq/core';
+import { DEFAULT_LIMITS, Message, TopicTable } from '@shoalmq/core';
 import { createMemoryStore } from '@shoalmq/store-memory';
 import { MemoryClusterState, SeededRandom, messageStamp, recordingOwners } from '@shoalmq/testkit';
 import type { Network } from './network.ts';
@@ -93,6 +93,18 @@ export class Redis {
   #storeOver(laneOf: (text: string) => Lane): StateStore {
     const store = this.#store;
     const of = ({ clientId }: { readonly clientId: string }): Lane => laneOf(clientId);
+    // What comes out of Redis are bytes: no node gets to see a topic of another one, which remembers who subscribed there.
+    const topics = new TopicTable();
+    const decoded = (stored: Message): Message => {
+      const { bytes, start, end, qos, retain, properties, publisher } = stored;
+      const name = Buffer.from(stored.topic.name);
+      const topic = topics.find(name, 0, name.length) ?? topics.add(stored.topic.name, name);
+      const message = Message.of(topic, bytes.subarray(start, end), {
+        ...{ qos, retain, properties, publisher },
+      });
+      message.expiresAtMs = stored.expiresAtMs;
+      return message;
+    };
     return {
       durability: 'primary',
       claim: (request) => of(request).call('claim', () => store.claim(request)),
@@ -127,9 +139,15 @@ export class Redis {
           .then(done);
       },
       read: (session, token, fromSequence, countMax, bytesMax) =>
-        of(session).call('read', () =>
-          store.read(session, token, fromSequence, countMax, bytesMax),
-        ),
+        of(session).call('read', async () => {
+          const page = await store.read(session, token, fromSequence, countMax, bytesMax);
+          if (page.outcome === 'fenced') return page;
+          const entries = page.entries.map((entry) => ({
+            ...entry,
+            message: decoded(entry.message),
+          }));
+          return { ...page, entries };
+        }),
       remove: (session, token, sequences) =>
         of(session).call('remove', () => store.remove(session, token, sequences)),
       markReleased: (session, token, sequence) =>
@@ -144,7 +162,10 @@ export class Redis {
         const owned = message.owned();
         return laneOf(owned.topic.name).call('retain', () => store.retain(owned));
       },
-      readRetained: (topics) => laneOf('').call('readRetained', () => store.readRetained(topics)),
+      readRetained: (names) =>
+        laneOf('').call('readRetained', async () =>
+          (await store.readRetained(names)).map((message) => decoded(message)),
+        ),
       expireRetained: () => laneOf('').call('expireRetained', () => store.expireRetained()),
     };
   }
