@@ -448,8 +448,8 @@ class HistoryCheck {
     }
     // Nobody knows when a message took effect that was given up.
     if (message.settled && !message.acked) return;
-    // Who subscribed in between got the next ones first, and this one because it was sent again.
-    if (message.resentAt >= 0 && message.invokedAt < subscription.invokedAt) return;
+    // Who was not subscribed everywhere yet got the next ones first, and this one because it was sent again.
+    if (message.resentAt >= 0 && message.invokedAt < subscription.ackedAt) return;
     // At QoS 0 what is still under way from an earlier connection of the publisher may come late.
     if (message.qos === 0 && message.connection !== last.connection) return;
     this.#report('L4', `${what} came first after ${last.seq}`);
