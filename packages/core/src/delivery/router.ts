@@ -624,7 +624,6 @@ export class Router {
     retain: boolean,
     subscriptionIds: readonly number[],
     group: SharedGroup<RouteEntry> | undefined,
-    refusedBy?: string,
   ): void {
     // The node where the session is sends its own.
     if (message.topic.local) return;
@@ -641,26 +640,18 @@ export class Router {
     this.#locating += 1;
     this.#whenLocated(target, (nodeId) => {
       this.#locating -= 1;
-      const { outbox } = target;
-      if (outbox !== undefined) {
-        // It has connected here in the meantime.
-        outbox.deliver(owned, publishForm(outbox.version, subscriptionIds), 0, retain, group);
-        return;
-      }
       if (nodeId === '' && group !== undefined) {
         // It was chosen because it might have been connected.
         this.redistribute(owned, group);
         return;
       }
-      if (nodeId === '' || nodeId === undefined || nodeId === refusedBy) {
+      if (nodeId === '' || nodeId === undefined) {
         counters.messagesDropped.offline_qos0 += 1;
         return;
       }
       this.#peers.deliverAt(nodeId, target, owned, retain, subscriptionIds, () => {
         if (target.seenAt === nodeId) target.seenAt = undefined;
-        // It may have moved: asked once, the store knows.
-        if (refusedBy !== undefined) counters.messagesDropped.offline_qos0 += 1;
-        else this.#deliverElsewhere(owned, target, retain, subscriptionIds, group, nodeId);
+        counters.messagesDropped.offline_qos0 += 1;
       });
     });
   }
